@@ -30,4 +30,11 @@ class InstallData(Distribution().get_command_class("install_data")):  # setuptoo
         super().run()
 
 
-setup(cmdclass={"install_data": InstallData})
+class WithData(Distribution):
+    """An editable install asks whether there is data by this name, and installs none without it."""
+
+    def has_data(self) -> bool:
+        return bool(self.data_files)
+
+
+setup(distclass=WithData, cmdclass={"install_data": InstallData})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from pybuild.user_limits import user_limits
 from pybuild.values.pattern import pattern
 from pybuild.verbs import VERBS, verb
 from pybuild.version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _EXIT_FAILED, _EXIT_USAGE = 1, 2
 _WORD = pattern(r"[A-Za-z][A-Za-z_-]*")  # what a command could be called: not a path, URL, option or -
@@ -33,6 +37,19 @@ class DefaultGroup(click.Group):
                 refuse_misspelt(args[0], self.list_commands(ctx), *args[1:2])
             args = ["build", *args]
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Where a command can stand, there can be an option or the context of a build too."""
+        build = verb("build")
+        assert build is not None
+        if incomplete.startswith("-"):
+            more = build.shell_complete(click.Context(build, ctx, "build", resilient_parsing=True), incomplete)
+        else:
+            from pybuild.options.completion import complete_directories
+
+            more = complete_directories(ctx, build.params[0], incomplete)
+        known = super().shell_complete(ctx, incomplete)
+        return known + [item for item in more if item.value not in {each.value for each in known}]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(VERBS)

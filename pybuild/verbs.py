@@ -31,6 +31,7 @@ VERBS = {
     "fsck": "store",
     "reset": "store",
     "doctor": "doctor",
+    "self-test": "self_test",
     "check-image": "check_image",
     "why": "why",
     "cache": "cache",

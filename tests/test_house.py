@@ -34,7 +34,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "build_log findings image options pages result_files",
         "progress shell_terminal",
         "report",
-        "defaults signals user_limits version",
+        "defaults machine_base signals user_limits version",
     ],
     "builder": [
         "outline",

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.installation.files import installed_files
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 ROOMS = ("builder", "parser", "remote", "store", "values")  # pybuild/ holds a link to each
@@ -83,7 +85,7 @@ def copy_sources(target: Path) -> Path:
     target.mkdir()
     for name in ("pybuild", *ROOMS, "docs"):
         shutil.copytree(CHECKOUT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "MANIFEST.in", *TEXTS):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", *TEXTS):
         shutil.copy(CHECKOUT / name, target)
     return target
 
@@ -156,7 +158,17 @@ def test_the_wheel_holds_every_module_below_one_package(wheel: Path) -> None:
     for path in (CHECKOUT / "pybuild").rglob("*.py"):
         if not links & set(path.parents):  # newer Pythons follow links
             modules.add(str(path.relative_to(CHECKOUT)))
-    assert {name for name in names if not name.split("/")[0].endswith(".dist-info")} == {*modules, "pybuild/py.typed"}
+    code = {name for name in names if not name.split("/")[0].endswith((".dist-info", ".data"))}
+    assert code == {*modules, "pybuild/py.typed"}
+
+
+def test_the_wheel_holds_manual_pages_and_completions(wheel: Path) -> None:
+    """They are made from the commands while the wheel is built, here by way of the sdist."""
+    archive = zipfile.ZipFile(wheel)
+    found = {name.partition(".data/data/")[2]: name for name in archive.namelist() if ".data/data/" in name}
+    documents = {"share/doc/pybuild-oci/README.md", "share/doc/pybuild-oci/CHANGELOG.md"}
+    assert {path: archive.read(name).decode() for path, name in found.items() if path not in documents} == dict(installed_files())
+    assert documents <= set(found)
 
 
 def test_the_sdist_holds_the_sources_and_the_texts(sdist: Path, wheel: Path) -> None:
@@ -184,6 +196,11 @@ def test_an_installation_adds_one_name(installed: Environment) -> None:
         assert names == {"pybuild"}
         found = "import importlib.util as i; print([n for n in {names} if i.find_spec(n)])"
         assert run(installed.python, "-c", found.format(names=ROOMS), cwd=installed.root) == "[]\n"
+
+
+def test_an_installation_has_manual_pages_and_completions(installed: Environment) -> None:
+    for path, text in installed_files():
+        assert (installed.root / path).read_text() == text
 
 
 def test_every_module_can_be_imported(installed: Environment) -> None:
