@@ -17,6 +17,7 @@ VERBS = {
     "history": "history",
     "diff": "diff",
     "explore": "explore",
+    "report": "report",
     "export": "images",
     "import": "images",
     "pull": "pull",

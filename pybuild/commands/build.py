@@ -15,6 +15,7 @@ from pybuild.build_log import LoggedDisplay
 from pybuild.builder.build import BuildRequest, names_of
 from pybuild.builder.errors import NotCached
 from pybuild.builder.options import BuildOptions, Pull
+from pybuild.commands.build_pages import BuildPages
 from pybuild.options.arguments import size_option
 from pybuild.options.buildkit_arguments import build_name, step_hostname
 from pybuild.options.cache import CACHE
@@ -75,14 +76,16 @@ def build(
     request = replace(_request(info.id, context, sources, results, cache, steps), rules=rules)
     files = ResultFiles(results.iidfile, results.metadata_file)
     files.prepare()
+    pages = BuildPages.asked_for(results, display)
     with Store(ctx.obj, Access.READ) as store:
         if display.call is not None:
             from pybuild.commands.check import answer
 
             return answer(display.call, request, store, progress_for("json", info) if display.kind == "json" else None)
-        with closing(
-            LoggedDisplay(progress_for(display.kind, info), info, store.logs if store.obstacle is None else None)
-        ) as observe:
+        with (
+            pages.after_build(store, info.id) as logs,
+            closing(LoggedDisplay(progress_for(display.kind, info), info, logs)) as observe,
+        ):
             try:
                 image = run(request, store, observe, keep_storage, complete=outlast)
             except BrokenPipeError:
@@ -102,6 +105,7 @@ def build(
             if cache.explain:
                 _explain(store, info)
             files.finished(info, store, image.index or image.stored, names_of(request))
+        pages.write_explore(ctx.obj, image, tls_verify=sources.tls_verify)
     # Nothing can follow an archive on standard output.
     click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0

@@ -5,28 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from pybuild.commands.chosen_build import chosen_build
 from pybuild.progress.formatting import one_line
 from pybuild.progress.lines import write_output
+from pybuild.progress.recorded import read_events
 from pybuild.store.objects.build_logs import StoredLog, build_logs
 from pybuild.store.store import Access, Store
 from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 _CHUNK = 1 << 16
-_STEP = {"node", "stage", "number", "total", "seconds", "instruction"}
-_USED = {  # event -> its fields that are shown
-    "build_started": {"recipe", "context"},
-    "build_failed": {"message"},
-    "step_finished": _STEP,
-    "step_failed": _STEP,
-}
 
 
 @click.command()
@@ -64,21 +58,6 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
         else:
             _print_all(log)
     return 0
-
-
-def read_events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The events of a log, without lines that are damaged: logs are not synced, so a power cut can leave anything."""
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if (
-            isinstance(event, dict)
-            and isinstance(name := event.get("event"), str)
-            and event.keys() >= _USED.get(name, set())
-        ):
-            yield event
 
 
 def _summary(log: StoredLog) -> dict[str, object]:

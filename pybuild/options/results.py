@@ -28,6 +28,8 @@ class ResultOptions:
     annotations: Mapping[str, str]  # of the manifest
     iidfile: str | None
     metadata_file: str | None
+    report: str | None  # pages for a browser
+    explore: str | None
 
 
 def _result_options(
@@ -39,6 +41,8 @@ def _result_options(
     annotation: tuple[str, ...],
     iidfile: str | None,
     metadata_file: str | None,
+    report: str | None,
+    explore: str | None,
 ) -> ResultOptions:
     return ResultOptions(
         tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
@@ -47,6 +51,8 @@ def _result_options(
         annotations=dict(map(_annotation, annotation)),
         iidfile=iidfile,
         metadata_file=metadata_file,
+        report=report,
+        explore=explore,
     )
 
 
@@ -104,6 +110,16 @@ RESULTS = OptionGroup(
             shell_complete=complete_files,
             metavar="FILE",
             help="Write the digests of the image, or the error, to FILE as JSON.",
+        ),
+        click.Option(
+            ["--report"],
+            metavar="FILE",
+            help="Write a page about the build for a browser to FILE, also if the build fails; see pybuild report.",
+        ),
+        click.Option(
+            ["--explore"],
+            metavar="FILE",
+            help="Write a page about the image for a browser to FILE; see pybuild explore.",
         ),
         click.Option(
             ["--push"], is_flag=True, help="Push the image to the registries of its names: short for -o type=registry."

@@ -22,6 +22,8 @@ _EXPLORE_SCRIPTS = (
     "base.js", "inflate.js", "data.js", "files.js", "tree.js", "treemap.js", "explore.js", "sections.js", "difference.js",
     "explore-main.js",
 )  # fmt: skip
+_REPORT_STYLES = ("page.css", "report.css")
+_REPORT_SCRIPTS = ("base.js", "inflate.js", "data.js", "report.js")
 _TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
@@ -47,6 +49,11 @@ _TEMPLATE = """<!doctype html>
 def explore_page(title: str, data: str) -> bytes:
     """The page of one image, or of the differences between two. `data`: of pybuild.pages.image_data."""
     return _page(title, data, _EXPLORE_STYLES, _EXPLORE_SCRIPTS)
+
+
+def report_page(title: str, data: str) -> bytes:
+    """The page of a build. `data`: of pybuild.pages.build_data."""
+    return _page(title, data, _REPORT_STYLES, _REPORT_SCRIPTS)
 
 
 def _page(title: str, data: str, styles: Sequence[str], scripts: Sequence[str]) -> bytes:

@@ -12,7 +12,7 @@ function make(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (!ATTRIBUTES.has(name) && !/^(aria|data)-[a-z]+$/.test(name)) throw new Error(`attribute ${name}`);
-    if (name === "href" && !/^#[a-z-]*$/.test(value)) throw new Error("a link that leaves the page");
+    if (name === "href" && !/^#[a-z0-9-]*$/.test(value)) throw new Error("a link that leaves the page");
     element.setAttribute(name, value === true ? "" : String(value));
   }
   add(element, children);

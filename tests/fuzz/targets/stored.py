@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pybuild.commands.logs import read_events, step_line
+from pybuild.commands.logs import step_line
 from pybuild.parser import Source, parse
 from pybuild.parser.serial import from_json, to_json, trigger_from_json, trigger_to_json
+from pybuild.progress.recorded import read_events
 from tests.fuzz.target import FuzzTarget
 
 RECIPE = b"FROM debian AS a\nARG A=b\nRUN --mount=type=cache,target=/c x <<E\ny\nE\nCOPY --from=a --chown=1 a b /c/\nONBUILD ENV a=b\n"
