@@ -8,20 +8,25 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
+from pybuild.builder.host.emulators import INSTALL, emulator_for, named_emulators, refusal, wanted
 from pybuild.builder.host.id_map import MapKind, free_range
 from pybuild.builder.host.mountinfo import filesystem_of
-from pybuild.builder.host.obstacles import SEE_DOCTOR, sysctl, user_namespace_obstacle
+from pybuild.builder.host.obstacles import SEE_DOCTOR, user_namespace_obstacle
+from pybuild.builder.host.processors import PROCESSORS
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.jobs.probe import Probe, Probed
 from pybuild.builder.limits import StepLimits
 from pybuild.builder.options import Isolation
+from pybuild.builder.sandbox.emulators import MACHINE, OWN
 from pybuild.builder.sandbox.report import LESS, UNMASKED
 from pybuild.builder.sandbox.uplink import TUN
 from pybuild.builder.workers.pool import Pool
+from pybuild.remote.errors import ConfigError
+from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pybuild.builder.host.id_map import IdMap
     from pybuild.builder.host.network import StepNetwork
@@ -52,10 +57,12 @@ class Check:
     fix: str = ""
 
 
-def examine(store: Store, pool: Pool, isolation: Isolation = Isolation.FULL) -> list[Check]:
+def examine(
+    store: Store, pool: Pool, isolation: Isolation = Isolation.FULL, emulators: Mapping[str, str] | None = None
+) -> list[Check]:
     """Check everything that a build can need. A missing feature is part of the result, not an error.
 
-    `isolation` is what builds ask for: it decides whether a RUN fails without the rest.
+    `isolation` is what builds ask for: it decides whether a RUN fails without the rest. `emulators` are those of --emulator.
     """
     limits = _limits()  # first: Cgroups must be entered before the pool starts a process
     checks = [_kernel(os.uname().release)]
@@ -75,7 +82,7 @@ def examine(store: Store, pool: Pool, isolation: Isolation = Isolation.FULL) -> 
         _cgroups(probed),
         limits,
         _space(store.root),
-        _binfmt(),
+        *_processors(pool, emulators or {}),
         _git(),
     ]
     return checks
@@ -197,13 +204,29 @@ def _space(root: str) -> Check:
     return Check("space", State.OK, found)
 
 
-def _binfmt() -> Check:
+def _processors(pool: Pool, emulators: Mapping[str, str]) -> Iterator[Check]:
+    """Which processors' programs RUN steps can start here, and how. Each emulator is tried."""
+    own = Platform.host().architecture
+    others = [name for name in PROCESSORS if name != own]
     try:
-        names = sorted(name for name in os.listdir("/proc/sys/fs/binfmt_misc") if name not in ("register", "status"))
-    except OSError:
-        names = []
-    machine = sysctl("kernel.arch") or os.uname().machine
-    return Check("binfmt", State.OK, f"{machine}, and {', '.join(names)}" if names else f"{machine} only")
+        named = named_emulators(os.environ, emulators)
+        found = pool.emulate(wanted(others, named, check=True))
+        paths = {name: emulator.path for name in others if (emulator := emulator_for(name, named)) is not None}
+    except (BuildError, ConfigError) as error:
+        yield Check("processors", State.NOTE, f"{own}; {error}", error.hint or "")
+        return
+    started = [name for name in others if found[name].by == MACHINE]
+    yield Check("processors", State.OK, f"{', '.join([own, *started])}: this machine starts their programs")
+    ours = [f"{name} by {paths[name]}" for name in others if found[name].by == OWN]
+    failed = {name: found[name] for name in paths if not found[name].by}
+    if failed:
+        name, reason = next(iter(failed.items()))
+        why = refusal(Platform("linux", name), reason)
+        yield Check("emulators", State.NOTE, f"none for {', '.join(failed)}: {why}", why.hint or "")
+    if ours:
+        yield Check("emulators", State.OK, f"{', '.join(ours)}: registered for each build alone")
+    elif not failed:
+        yield Check("emulators", State.NOTE, "none: RUN for another processor fails", INSTALL)
 
 
 def _git() -> Check:

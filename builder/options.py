@@ -101,6 +101,7 @@ class BuildOptions:
     platform: Platform = field(default_factory=Platform.host)  # of the image; of several that which is being planned
     platforms: tuple[Platform, ...] = ()  # of the images of a build for several platforms, else empty
     build_platform: Platform = field(default_factory=Platform.host)  # of this machine
+    emulators: Mapping[str, str] = field(default_factory=dict)  # processor, by Go's name -> path of a static program
     cache_from: tuple[CacheImport, ...] = ()  # caches of other machines, asked in this order
     cache_to: tuple[CacheExport, ...] = ()
 

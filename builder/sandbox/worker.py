@@ -12,6 +12,8 @@ it kills every step and exits.
                      and a fourth one, the vault, if there are secrets
     main -> worker   {"uplink": {...}}                                                    try a way to the network;
     worker -> main   {"uplink": text}                                                     "" if it works, else why not
+    main -> worker   {"emulate": [{...}, ...]}                                            what steps need (emulators.py)
+    worker -> main   {"emulated": {processor: {...}}}
     end of the step  {"exit": n} | {"signal": n} | {"error": text, "hint": text}          on its own descriptor, then EOF
 """
 
@@ -25,8 +27,10 @@ import select
 import signal
 import socket
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 from pybuild.builder.sandbox import gate, linux, seccomp
+from pybuild.builder.sandbox.emulators import Emulators, Wanted
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.sandbox.process import Step
 from pybuild.builder.sandbox.spec import SandboxSpec
@@ -81,6 +85,7 @@ class Worker:
         self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, the descriptor for its result
         self._gate: gate.Gate | None = None  # one that has been tried, and that no step uses yet
         self.seccomp = seccomp.load_filter()
+        self._emulators = Emulators()
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
 
@@ -114,6 +119,12 @@ class Worker:
             assert isinstance(message["uplink"], dict)
             self._gate, problem = gate.prove(Uplink.from_json(message["uplink"]))
             self._channel.send({"uplink": problem})
+            return
+        if "emulate" in message:
+            wanted = message["emulate"]
+            assert isinstance(wanted, list)
+            found = self._emulators.add([Wanted(**one) for one in wanted])
+            self._channel.send({"emulated": {name: asdict(one) for name, one in found.items()}})
             return
         assert isinstance(message["spec"], dict)
         spec = SandboxSpec.from_json(message["spec"])

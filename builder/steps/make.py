@@ -16,8 +16,8 @@ from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.files.passwd import UserDatabase, is_numeric
 from pybuild.builder.options import Isolation
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
-from pybuild.builder.plan.platforms import check_runnable
 from pybuild.builder.sandbox.container_root import entered
+from pybuild.builder.steps.foreign import ForeignRuns
 from pybuild.builder.steps.image_users import ImageUsers
 from pybuild.builder.steps.layer_stack import LayerStacks, bases_of_runs
 from pybuild.builder.steps.new_layers import NewLayers, nodes_with_layers
@@ -104,6 +104,7 @@ class StepMaker:
         self._contexts = contexts
         self._stacks = LayerStacks(session, bases_of_runs(plan.nodes), tables)
         self._users = ImageUsers(session)
+        self._foreign = ForeignRuns(session, plan)
         self._layers = NewLayers(session, compression, nodes_with_layers(plan, session.options))
 
     @cached_property
@@ -191,7 +192,7 @@ class StepMaker:
         ran on a pending layer and another build recorded that layer's step first: it must run again.
         """
         if isinstance(node.step, RunStep):
-            check_runnable(node.platform)
+            self._foreign.prepare(node.platform)
             changeset = await self._runs.make(node, node.step, parent, sources, ref, on_listed)
             return None if changeset is None else MadeLayer(changeset)
         assert not isinstance(parent, PendingLayer)

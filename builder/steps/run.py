@@ -184,7 +184,8 @@ class RunMaker:
             shm_size=options.limits.shm_size,
             own_proc=rung.has_own(PROC),
             own_sys=rung.has_own(SYS),
-            own_ids=rung.own_ids,
+            # Of its own for an insecure step too: it could register handlers of programs (emulators.py) for other steps.
+            own_ids=rung.own_ids or (self._pool.id_map.step_maps() if step.insecure else None),
             rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in options.limits.ulimits),
         )
         return _PreparedRun(spec, layers, scaffold_tree.toc)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pybuild.builder.host.network import StepNetwork
     from pybuild.builder.host.rung import Rung
     from pybuild.builder.jobs.job import Job
+    from pybuild.builder.sandbox.emulators import Found, Wanted
     from pybuild.builder.sandbox.frames import Message
     from pybuild.builder.sandbox.spec import SandboxSpec
     from pybuild.builder.workers.process import WorkerProcess
@@ -63,6 +64,7 @@ class Pool:
         self._cores = Semaphore(os.cpu_count() or 1)
         self.locks = Locks()  # keep two tasks from making the same thing
         self._namespace_refused = False
+        self._emulators: tuple[Wanted, ...] = ()
 
     @property
     def id_map(self) -> IdMap:
@@ -114,6 +116,15 @@ class Pool:
             worker = WorkerProcess(_REGISTRY_MODULE, paths=_paths())
             self._workers.add(worker)
             self._idle[False].append(worker)
+
+    def emulate(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
+        """Have the kernel start programs of other processors in steps; return what came of it by processor.
+
+        Raises SandboxError, PrivilegeError.
+        """
+        worker = self._sandbox_worker()
+        self._emulators = tuple(wanted) if self._isolation is not Isolation.IN_PLACE else ()
+        return worker.emulate(wanted)
 
     async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
         """Run a command in the sandbox; `vault` is the secrets' descriptor. Raises SandboxError, PrivilegeError."""
@@ -200,6 +211,8 @@ class Pool:
 
                 require_in_place()
                 self._sandbox = SandboxWorker(None)
+            if self._emulators:  # those of a worker that was stopped
+                self._sandbox.emulate(self._emulators)
         return self._sandbox
 
     async def _run(self, job: Job[R], on_progress: OnProgress | None = None, files: Sequence[FileIO] = ()) -> R:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError
 from pybuild.builder.host.obstacles import SEE_DOCTOR, user_namespace_obstacle
+from pybuild.builder.sandbox.emulators import Found
 from pybuild.builder.sandbox.terminal import receive_terminal
 from pybuild.builder.workers.process import WorkerProcess, packages_directory
 from pybuild.builder.workers.tasks import wait_readable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pybuild.builder.host.id_map import IdMap
+    from pybuild.builder.sandbox.emulators import Wanted
     from pybuild.builder.sandbox.frames import Message
     from pybuild.builder.sandbox.spec import SandboxSpec
     from pybuild.builder.sandbox.uplink import Uplink
@@ -131,6 +133,20 @@ class SandboxWorker:
         finally:
             os.close(ended)
         self._status(report)
+
+    def emulate(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
+        """Have the kernel start programs of other processors in steps; return what came of it by processor.
+
+        Called while no step is being started. Raises SandboxError.
+        """
+        try:
+            self._process.channel.send({"emulate": [asdict(one) for one in wanted]})
+            message, _ = self._process.channel.receive()
+        except EOFError:
+            raise _worker_ended() from None
+        found = message["emulated"]
+        assert isinstance(found, dict)
+        return {name: Found(**one) for name, one in found.items()}
 
     def close(self) -> None:
         """Kill all running commands and end the worker. Idempotent."""

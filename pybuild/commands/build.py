@@ -153,6 +153,7 @@ def _request(
             secrets=steps.secrets,
             agents=steps.agents,
             isolation=steps.isolation,
+            emulators=steps.emulators,
             hostname=step_hostname(sources.build_args),
             hosts=steps.hosts,
             limits=steps.limits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import click
 
@@ -10,6 +11,7 @@ from pybuild.builder.limits import ULIMITS, UNLIMITED, StepLimits, Ulimit
 from pybuild.builder.on_failure import OnFail
 from pybuild.builder.options import HOST_GATEWAY, AgentSource, Entitlement, Isolation, Network, SecretSource
 from pybuild.options.arguments import size_option
+from pybuild.options.emulators import EMULATOR_HELP, parse_emulators
 from pybuild.options.groups import OptionGroup
 from pybuild.options.on_failure import HELP as ON_FAIL_HELP
 from pybuild.options.on_failure import parse_on_fail
@@ -28,6 +30,7 @@ class StepOptions:
     jobs: int  # steps that run at once
     network: Network
     isolation: Isolation
+    emulators: Mapping[str, str]  # processor -> path
     allow: frozenset[Entitlement]
     secrets: tuple[SecretSource, ...]
     agents: tuple[AgentSource, ...]
@@ -41,6 +44,7 @@ def _step_options(
     jobs: int,
     network: str,
     isolation: str,
+    emulator: tuple[str, ...],
     allow: tuple[str, ...],
     secret: tuple[str, ...],
     ssh: tuple[str, ...],
@@ -56,6 +60,7 @@ def _step_options(
         jobs=jobs,
         network=Network(network),
         isolation=parse_isolation(isolation),
+        emulators=parse_emulators(emulator),
         allow=frozenset(map(Entitlement, allow)),
         secrets=parse_secrets(secret),
         agents=parse_agents(ssh),
@@ -165,6 +170,7 @@ STEPS = OptionGroup(
             "in-place keeps nothing apart and works in pybuild's own image only; auto takes the best that works. "
             "[PYBUILD_ISOLATION]",
         ),
+        click.Option(["--emulator"], multiple=True, metavar="ARCH=PATH", help=EMULATOR_HELP),
         click.Option(
             ["--allow"],
             multiple=True,

@@ -1,4 +1,4 @@
-"""The user's configuration of registries and limits: a TOML file.
+"""The user's configuration of registries, limits and emulators: a TOML file.
 
     [registry."docker.io"]
     mirrors = ["mirror.example:5000", "cache.example/dockerhub"]    # tried first, in this order
@@ -12,6 +12,9 @@
     [limits]                               # values/limits.py lists them; the variables PYBUILD_LIMIT_… win
     retries = 5
     layer-bytes = "400g"
+
+    [emulators]                            # of other processors, by Go's name: static programs
+    arm64 = "/opt/qemu/qemu-aarch64"
 
 $PYBUILD_CONFIG names the file. Without it pybuild reads /etc/pybuild/config.toml and then
 $XDG_CONFIG_HOME/pybuild/config.toml; a registry's table in the second replaces the whole table in the first.
@@ -59,6 +62,9 @@ class Config:
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)  # by host[:port] as in names
     limits: RemoteLimits = field(default_factory=RemoteLimits.current)
     changed_limits: Mapping[str, int] = field(default_factory=dict)  # all that the files change, by name
+    emulators: Mapping[str, str] = field(
+        default_factory=dict
+    )  # processor -> absolute path; nobody has looked at either
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Config:
@@ -87,7 +93,7 @@ class Config:
             document = tomllib.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number can have too many digits
             raise ConfigError(f"{path}: invalid TOML: {error}") from None
-        _refuse_unknown(document, ("registry", "limits"), path, "")
+        _refuse_unknown(document, ("registry", "limits", "emulators"), path, "")
         registries = dict(self.registries)
         for host, table in _table(document, "registry", path, "").items():
             key = f'registry."{host}"'
@@ -96,8 +102,9 @@ class Config:
             _check_host(host, path, key, prefix=False)
             registries[host] = _settings(table, path, key)
         changed = {**self.changed_limits, **_limits(_table(document, "limits", path, ""), path)}
+        emulators = {**self.emulators, **_emulators(_table(document, "emulators", path, ""), path)}
         with limits.applied_below(changed):
-            return Config(registries, RemoteLimits.current(), changed)
+            return Config(registries, RemoteLimits.current(), changed, emulators)
 
     def for_registry(self, host: str) -> RegistrySettings:
         """The settings of a registry, by its host[:port]."""
@@ -137,6 +144,13 @@ def _limits(table: dict[str, Any], path: str) -> dict[str, int]:
         except ValueError as error:
             raise ConfigError(f"{path}: limits.{name}: {error}") from None
     return changed
+
+
+def _emulators(table: dict[str, Any], path: str) -> dict[str, str]:
+    for name, program in table.items():
+        if not isinstance(program, str) or not program.startswith("/"):
+            raise ConfigError(f"{path}: emulators.{name}: expected an absolute path")
+    return table
 
 
 def _table(document: dict[str, Any], name: str, path: str, prefix: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_run_for_another_processor_reports_the_missing_emulator(foreign: Pybuild
         "--platform", OTHER, write_context(tmp_path / "c", "FROM foreign\nCOPY f /g\nRUN true\n", f="x")
     )
     assert f"Buildfile:3:1: error: RUN for {OTHER} on {Platform.host()}: there is no emulator for sparc64" in message
-    assert "hint: apt-get install qemu-user-static" in message
+    assert "hint: no RUN can be for sparc64; files can be copied" in message
 
 
 def test_a_base_for_the_wrong_platform_is_refused(pybuild: Pybuild, tmp_path: Path) -> None:

@@ -1,19 +1,16 @@
-"""The platforms of builds, stages and steps, and the platforms whose programs this machine can run."""
+"""The platforms of builds, stages and steps."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.plan.graph import BaseStep, RunStep
-from pybuild.builder.plan.platforms import check_runnable, emulator
+from pybuild.builder.plan.platforms import check_system
 from pybuild.store.formats.platform import Platform
 from tests.support.recipes import Images, image, planned, refusal, resolved
 
 ARM = Platform("linux", "arm64")
-HOST = Platform.host()
 
 
 @pytest.mark.parametrize(
@@ -81,45 +78,7 @@ def test_an_image_from_scratch_has_the_requested_platform() -> None:
     assert planned("FROM --platform=linux/riscv64 scratch", platform=ARM).image.platform == Platform("linux", "riscv64")
 
 
-# What the kernel can run
-
-
-MAGIC = "7f454c460201010000000000000000000200"
-
-
-def register(directory: Path, name: str, machine: str, *, flags: str = "OCF", enabled: bool = True) -> None:
-    state = "enabled" if enabled else "disabled"
-    text = f"{state}\ninterpreter /usr/bin/{name}\nflags: {flags}\noffset 0\nmagic {MAGIC}{machine}\nmask {'f' * 40}\n"
-    (directory / name).write_text(text)
-
-
-def test_an_emulator_is_found_by_its_magic(tmp_path: Path) -> None:
-    register(tmp_path, "qemu-aarch64", "b700")
-    register(tmp_path, "some-name", "0016")
-    register(tmp_path, "qemu-riscv64", "f300", flags="")
-    register(tmp_path, "qemu-ppc64le", "1500", enabled=False)
-    (tmp_path / "python3.11").write_text(
-        "enabled\ninterpreter /usr/bin/python3.11\nflags: \noffset 0\nmagic a70d0d0a\n"
-    )
-    for name in ("register", "status"):
-        (tmp_path / name).write_text("enabled\n")
-    found = {name: emulator(name, str(tmp_path)) for name in ("arm64", "s390x", "riscv64", "ppc64le", "arm", "sparc64")}
-    assert found == {"arm64": "F", "s390x": "F", "riscv64": "", "ppc64le": None, "arm": None, "sparc64": None}
-    assert emulator("arm64", str(tmp_path / "none")) is None
-
-
-def test_native_programs_need_no_emulator(tmp_path: Path) -> None:
-    check_runnable(HOST, str(tmp_path))
-
-
-def test_a_missing_emulator_is_an_error_with_an_install_hint(tmp_path: Path) -> None:
-    with pytest.raises(
-        PrivilegeError, match=f"RUN for linux/s390x on {HOST}: there is no emulator for s390x"
-    ) as caught:
-        check_runnable(Platform("linux", "s390x"), str(tmp_path))
-    assert "qemu-user-static" in (caught.value.hint or "")
-    register(tmp_path, "qemu-s390x", "0016", flags="")
-    with pytest.raises(PrivilegeError, match="without the flag F"):
-        check_runnable(Platform("linux", "s390x"), str(tmp_path))
-    register(tmp_path, "qemu-s390x", "0016")
-    check_runnable(Platform("linux", "s390x"), str(tmp_path))
+def test_a_run_is_for_linux_only() -> None:
+    check_system(ARM)
+    with pytest.raises(PrivilegeError, match="RUN for windows/amd64: pybuild runs programs for linux only"):
+        check_system(Platform("windows", "amd64"))

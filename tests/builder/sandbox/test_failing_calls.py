@@ -223,9 +223,9 @@ def test_it_does_so_with_the_proc_of_a_container_and_ids_of_its_own(
     assert calls >= least
 
 
-# frames.py is tested by itself, the network in tests/e2e/test_step_network.py, and the others belong to steps without
+# frames.py and emulators.py are tested by themselves, the network in tests/e2e/test_step_network.py, and the others belong to steps without
 # namespaces: tests/builder/sandbox/test_in_place.py.
-ELSEWHERE = {"frames.py", "gate.py", "netlink.py", "in_place.py", "descendants.py", "container_root.py"}
+ELSEWHERE = {"frames.py", "emulators.py", "gate.py", "netlink.py", "in_place.py", "descendants.py", "container_root.py"}
 
 
 def test_no_call_of_the_sandbox_is_forgotten() -> None:
