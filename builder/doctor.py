@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError
 from pybuild.builder.host.emulators import INSTALL, emulator_for, named_emulators, refusal, wanted
 from pybuild.builder.host.id_map import MapKind, free_range
+from pybuild.builder.host.in_place import require_in_place
 from pybuild.builder.host.mountinfo import filesystem_of
 from pybuild.builder.host.obstacles import SEE_DOCTOR, user_namespace_obstacle
 from pybuild.builder.host.processors import PROCESSORS
@@ -67,16 +68,19 @@ def examine(
     limits = _limits()  # first: Cgroups must be entered before the pool starts a process
     checks = [_kernel(os.uname().release)]
     probed: Probed | None = None
+    rung = _rung()
+    in_place = rung is not None and rung.in_place and isolation in (Isolation.AUTO, Isolation.IN_PLACE)
     try:
         probed = pool.run(Probe(store.ingest.new_directory()))
         checks.append(Check("user namespaces", State.OK, "allowed"))
     except BuildError as error:
         obstacle = user_namespace_obstacle()
-        checks.append(Check("user namespaces", State.FAIL, str(error), obstacle.fix))
+        state = State.NOTE if in_place else State.FAIL
+        checks.append(Check("user namespaces", state, str(error), obstacle.fix))
     checks.append(_ids(pool.id_map))
     if probed is not None:
         checks += [_overlay(probed.overlay, store.root), _proc(probed.proc, isolation)]
-    checks += _isolation(_rung(), isolation)
+    checks += _isolation(rung, isolation)
     checks += [
         _network(pool.network if probed is not None else None),
         _cgroups(probed),
@@ -141,9 +145,10 @@ def _rung() -> Rung | None:
 
 def _isolation(rung: Rung | None, wanted: Isolation) -> Iterator[Check]:
     """A row for each value of --isolation: whether it works here, what it gives up, and what gives more."""
-    if rung is None:
+    if rung is None or rung.in_place:
+        state = State.NOTE if rung is not None and wanted in (Isolation.AUTO, Isolation.IN_PLACE) else State.FAIL
         for name in ("full", "container"):
-            yield Check(f"isolation {name}", State.FAIL, "needs user namespaces")
+            yield Check(f"isolation {name}", state, "needs user namespaces")
     elif rung.is_full:
         yield Check("isolation full", State.OK, "works")
         yield Check("isolation container", State.OK, "works, and gives up nothing here")
@@ -151,6 +156,17 @@ def _isolation(rung: Rung | None, wanted: Isolation) -> Iterator[Check]:
         state = State.FAIL if wanted is Isolation.FULL else State.NOTE
         yield Check("isolation full", state, f"refused: {rung.listed()}", f"{rung.more()}; or {LESS}")
         yield Check("isolation container", State.OK, f"works: {rung.gives_up()}")
+    yield _in_place(wanted)
+
+
+def _in_place(wanted: Isolation) -> Check:
+    """Whether steps can run in the root of this container."""
+    try:
+        require_in_place()
+    except BuildError as error:
+        state = State.FAIL if wanted is Isolation.IN_PLACE else State.OK
+        return Check("isolation in-place", state, f"not here: {error}", error.hint or "" if state is State.FAIL else "")
+    return Check("isolation in-place", State.OK, "works: it keeps RUN steps apart from nothing")
 
 
 def _network(network: StepNetwork | None) -> Check:

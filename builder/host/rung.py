@@ -37,8 +37,8 @@ class Rung:
         """One line about what is missing, for a rung that is not full."""
         if self.in_place:
             return (
-                "the isolation of RUN steps is `in-place`: they run in the root of this container, where they can read its"
-                f" credentials and change pybuild; {SEE_SECURITY}"
+                "the isolation of RUN steps is `in-place`: they run in the root of this container with its network, and can"
+                f" read its credentials and change pybuild; {SEE_SECURITY}"
             )
         return f"the isolation of RUN steps is `container`, not `full`: this container refuses {self.listed()}; {SEE_DOCTOR}"
 

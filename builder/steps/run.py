@@ -300,7 +300,7 @@ class RunMaker:
             self._note(f"the store {self._store.root} is in memory, where it can take {usage.total >> 20} MiB")
         if not rung.is_full:
             self._note(rung.note())
-        if step.network is not Network.DEFAULT:
+        if rung.in_place or step.network is not Network.DEFAULT:
             return rung, None
         network = self._pool.network
         if text := network.note():
