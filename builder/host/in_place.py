@@ -14,7 +14,7 @@ from pybuild.builder.sandbox.container_root import HOME, entered
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
 NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT")
 SCRATCH = f"{HOME}/tmp"  # a directory on the filesystem of the container's root
@@ -129,6 +129,20 @@ def held_paths(store: str, keep: Iterable[str]) -> HeldPaths:
     found = {path for path in mounts | own | kept if not _is_below(os.path.dirname(path), mounts | own | kept)}
     user = {path for path in found - own if not _is_below(path, _OF_THE_ENGINE)}
     return HeldPaths(tuple(sorted(found)), tuple(sorted(user)))
+
+
+def _configuration(environ: Mapping[str, str]) -> Iterator[str]:
+    """Where the user's logins and settings can be: a push after the last step needs them."""
+    yield from (
+        f"{environ.get('HOME', '/root')}/{name}" for name in (".docker", ".config/pybuild", ".config/containers")
+    )
+    yield from (
+        environ[name] for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "PYBUILD_CONFIG") if environ.get(name)
+    )
+
+
+def _is_of_every_image(path: str) -> bool:
+    return path == "/" or (path.count("/") == 1 and path[1:] in _OF_EVERY_IMAGE)
 
 
 def _is_below(path: str, others: set[str] | frozenset[str]) -> bool:
