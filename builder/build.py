@@ -21,7 +21,7 @@ from pybuild.builder.caches.caches import Caches
 from pybuild.builder.errors import ClaimedTableWrong, LayerUnavailable
 from pybuild.builder.events import Built, Note
 from pybuild.builder.limits import check_limits
-from pybuild.builder.output.export import Exporter, ImageOutput, Output, RegistryOutput, check_outputs
+from pybuild.builder.output.export import Exporter, ImageOutput, Output, RegistryOutput, check_outputs, with_annotations
 from pybuild.builder.output.image_writer import ImageWriter
 from pybuild.builder.plan.epoch import with_epoch
 from pybuild.builder.plan.lint import Inspector, report_warnings
@@ -100,7 +100,13 @@ def build(
     the store is intact.
     """
     options = request.options
-    check_outputs(request.outputs, request.tags, several=bool(options.platforms))
+    check_outputs(
+        request.outputs,
+        request.tags,
+        several=bool(options.platforms),
+        platforms=options.all_platforms,
+        annotations=options.leveled_annotations,
+    )
     check_limits(options.limits)
     if options.require_space:
         require_space(store.root, options.require_space, "--require-space")
@@ -278,7 +284,8 @@ def _make_image(
         push_hint="the image is in the store: pybuild push sends it" if request.tags else "",
         complete=complete,
     )
-    wanted = [(output, writer.store(_compression([output]))) for output in request.outputs]
+    outputs = [with_annotations(output, session.options.leveled_annotations) for output in request.outputs]
+    wanted = [(output, writer.store(_compression([output]))) for output in outputs]
     return exporter.export(wanted) or image
 
 

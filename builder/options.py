@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
+from pybuild.builder.annotations import Annotation
 from pybuild.builder.cache_places import CacheExport, CacheImport
 from pybuild.builder.limits import StepLimits
 from pybuild.builder.on_failure import OnFail
@@ -80,7 +81,8 @@ class BuildOptions:
     target: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifest
+    annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifests
+    leveled_annotations: tuple[Annotation, ...] = ()  # of any level
     no_cache: bool = False
     require_cached: bool = False  # raise NotCached instead of running a step; without cache_from fetch nothing either
     require_space: int = 0  # bytes: raise NoSpace at once if less is free on the disk of the store

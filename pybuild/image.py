@@ -140,9 +140,15 @@ class Image:
         """
         from pybuild.builder.output.export import Exporter, check_outputs
         from pybuild.builder.workers.pool import Pool
+        from pybuild.store.objects.indexes import images_of
         from pybuild.store.store import Access, Store
 
-        check_outputs(outputs, self.names, several=self.index is not None)
+        check_outputs(
+            outputs,
+            self.names,
+            several=self.index is not None,
+            platforms=[one.exact_platform for one in images_of(self.index or self.stored)],
+        )
         with Store(self.root, Access.READ) as store, Pool(lambda text: on_event(Note(text))) as pool:
             exporter = Exporter(
                 self.names, store, pool, on_event, all_layers=True, tls_verify=tls_verify, complete=complete

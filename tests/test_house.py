@@ -59,7 +59,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "host",
         "sandbox",
         "options",  # from here on the ground, which everything stands on
-        "cache_places events limits on_failure remote_source",
+        "annotations cache_places events limits on_failure remote_source",
         "errors",
         "misses",
     ],

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pybuild.builder.annotations import Level, annotations_at
 from pybuild.builder.plan.history import COMMENT
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
@@ -58,7 +59,10 @@ def assemble(
         config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
         layers=tuple(Descriptor(LAYER_TYPES[layer.compression], layer.digest, layer.size) for layer in layers),
         media_type=MediaType.OCI_MANIFEST,
-        annotations=options.annotations,
+        annotations={
+            **options.annotations,
+            **annotations_at(options.leveled_annotations, Level.MANIFEST, stage.platform),
+        },
     )
     return BuiltImage(manifest.to_bytes(), config_bytes)
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, assert_never
 
+from pybuild.builder.annotations import Annotation, Level, annotations_at, misplaced
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Exported, Note
+from pybuild.builder.output.annotate import annotated, of_descriptor
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.layer_forms import ensure_compression, ensure_steps_are_read, ensure_tocs
 from pybuild.builder.workers.tasks import gather, run_until_complete
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.objects.indexes import Stored
@@ -54,6 +57,7 @@ class ImageOutput:
     compression: Compression | None = None  # None: layers of the base as they are, new ones as gzip
     force: bool = False  # recompress the layers of the base too
     names: tuple[Reference, ...] | None = None  # None: the names of the image
+    annotations: tuple[Annotation, ...] = ()  # besides those of the image
 
     @property
     def wanted(self) -> Compression:
@@ -83,6 +87,7 @@ class RegistryOutput:
     compression: Compression | None = None  # as for ImageOutput
     force: bool = False
     docker_types: bool = False  # docker's media types in place of OCI's
+    annotations: tuple[Annotation, ...] = ()  # besides those of the image
     destination: ClassVar[str] = ""  # no path
 
     @property
@@ -94,12 +99,24 @@ class RegistryOutput:
 Output = ImageOutput | TarOutput | LocalOutput | RegistryOutput
 
 
-def check_outputs(outputs: Sequence[Output], names: Sequence[Reference], *, several: bool = False) -> None:
-    """Check all destinations before the build begins; `names` are those of the image. Raises BuildError.
+def check_outputs(
+    outputs: Sequence[Output],
+    names: Sequence[Reference],
+    *,
+    several: bool = False,
+    platforms: Sequence[Platform] = (),
+    annotations: Sequence[Annotation] = (),
+) -> None:
+    """Check all destinations and annotations before the build begins; `names` are those of the image. Raises BuildError.
 
-    `several` says whether the image is an index of several platforms.
+    `several` says whether the image is an index, of these platforms; `annotations` are those of the image.
     """
+    if (problem := misplaced(annotations, platforms, several=several)) is not None:
+        raise BuildError(f"--annotation {problem}")
     for output in outputs:
+        own = output.annotations if isinstance(output, ImageOutput | RegistryOutput) else ()
+        if (problem := misplaced(own, platforms, several=several)) is not None:
+            raise BuildError(f"--output: annotation {problem}")
         if several and isinstance(output, ImageOutput) and output.format is Format.DOCKER:
             raise BuildError(
                 f"cannot write {output.destination}: a docker archive holds the image of one platform",
@@ -128,6 +145,13 @@ def check_outputs(outputs: Sequence[Output], names: Sequence[Reference], *, seve
             raise BuildError(
                 f"cannot write to {path}: it is not a directory", hint="with this type, dest= names a directory"
             )
+
+
+def with_annotations(output: Output, annotations: Sequence[Annotation]) -> Output:
+    """An output with the annotations of the image before its own."""
+    if not isinstance(output, ImageOutput | RegistryOutput):
+        return output
+    return replace(output, annotations=(*annotations, *output.annotations))
 
 
 class Exporter:
@@ -171,7 +195,9 @@ class Exporter:
         pushes: list[tuple[RegistryOutput, Stored]] = []
         for output, image in wanted:
             if isinstance(output, RegistryOutput):
-                if output.docker_types and any(one.manifest.annotations for one in images_of(image)):
+                if output.docker_types and (
+                    output.annotations or any(one.manifest.annotations for one in images_of(image))
+                ):
                     text = "a manifest of docker's media type has no annotations: the image keeps OCI's types"
                     self._observe(Note(text))
                     output = replace(output, docker_types=False)
@@ -189,6 +215,8 @@ class Exporter:
             return images[0]
         docker_types = isinstance(output, RegistryOutput) and output.docker_types and not stored.index.annotations
         changed = with_images(stored, images, self._store.blobs, docker_types=docker_types)
+        if isinstance(output, ImageOutput | RegistryOutput):
+            changed = annotated(changed, output.annotations)
         return stored if changed == stored.index else self._store.indexes.add(changed, self._store.ingest.new_path())
 
     def _write_from(
@@ -243,11 +271,20 @@ def _write(
             from pybuild.store.exporting.archive import publish_archive, publish_directory
 
             references = list(names if output.names is None else output.names)
+            entry = of_descriptor(image, output.annotations)
             if output.directory:
-                publish_directory(store.blobs, image, references, output.destination, ready=ready)
+                publish_directory(store.blobs, image, references, output.destination, ready=ready, annotations=entry)
             else:
                 docker = output.format is Format.DOCKER
-                publish_archive(store.blobs, image, references, output.destination, docker=docker, ready=ready)
+                publish_archive(
+                    store.blobs,
+                    image,
+                    references,
+                    output.destination,
+                    docker=docker,
+                    ready=ready,
+                    annotations=entry,
+                )
             layers = {layer.digest: layer.size for one in images_of(image) for layer in one.manifest.layers}
             return sum(layers.values())
         case TarOutput():
@@ -301,11 +338,14 @@ def _prepare(output: Output, image: StoredImage, fetcher: LayerFetcher, *, all_l
         blob = await ensure_compression(store, fetcher.pool, diff_id, compression)
         return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
 
+    annotations = {
+        **image.manifest.annotations,
+        **annotations_at(output.annotations, Level.MANIFEST, image.exact_platform),
+    }
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
     layers = run_until_complete(gather(converted(layer, diff_id) for layer, diff_id in pairs))
-    if tuple(layers) == image.manifest.layers and (
-        not docker_types or image.manifest.media_type == MediaType.DOCKER_MANIFEST
-    ):
+    same = tuple(layers) == image.manifest.layers and annotations == image.manifest.annotations
+    if same and (not docker_types or image.manifest.media_type == MediaType.DOCKER_MANIFEST):
         return image
     types = DOCKER_LAYER_TYPES if docker_types else LAYER_TYPES
     manifest = replace(
@@ -316,6 +356,7 @@ def _prepare(output: Output, image: StoredImage, fetcher: LayerFetcher, *, all_l
             image.manifest.config, media_type=MediaType.DOCKER_CONFIG if docker_types else MediaType.OCI_CONFIG
         ),
         media_type=MediaType.DOCKER_MANIFEST if docker_types else MediaType.OCI_MANIFEST,
+        annotations=annotations,
     )
     config = store.blobs.read(image.manifest.config.digest, CONFIG_BYTES)
     scratch = (store.ingest.new_path(), store.ingest.new_path())

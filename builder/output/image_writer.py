@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import BuiltLayer
+from pybuild.builder.output.annotate import annotated
 from pybuild.builder.output.assemble import assemble
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.layer_forms import ensure_layer
@@ -49,7 +50,8 @@ class ImageWriter:
         images = [self._image(stage, compression) for stage in self._plan.images]
         if not self._session.options.platforms:
             return images[0]
-        return self._store.indexes.add(self._store.indexes.of(images), self._store.ingest.new_path())
+        index = annotated(self._store.indexes.of(images), self._session.options.leveled_annotations)
+        return self._store.indexes.add(index, self._store.ingest.new_path())
 
     def layers(self, stored: Stored) -> tuple[BuiltLayer, ...]:
         """All layers of what `store` made, each once, with the instruction that made it."""

@@ -140,7 +140,7 @@ def _request(
             tls_verify=sources.tls_verify,
             epoch=sources.epoch,
             labels=results.labels,
-            annotations=results.annotations,
+            leveled_annotations=results.annotations,
             no_cache=cache.no_cache,
             no_cache_stages=cache.no_cache_stages,
             require_cached=cache.require_cached,

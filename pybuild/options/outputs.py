@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, RegistryOutput, TarOutput
+from pybuild.options.annotations import parse_output_annotation
 from pybuild.options.arguments import csv_fields
 from pybuild.options.key_values import KeyValues, usage_error
 from pybuild.store.exporting.publish import STDOUT
@@ -34,7 +36,7 @@ _HELP = (
     "Write the image: type=oci, docker, tar or local with dest=PATH, or type=registry, which pushes it to its names. PATH"
     " alone means type=local; - means type=tar on standard output. oci, docker and registry take name=,"
     " compression=gzip|zstd|uncompressed and force-compression=true; oci takes tar=false to write a directory; registry"
-    " takes oci-mediatypes=false. docker contains zstd layers only with compression=zstd. Can be repeated."
+    " takes oci-mediatypes=false; all three annotation.KEY=VALUE and annotation-LEVEL.KEY=VALUE, as --annotation. docker contains zstd layers only with compression=zstd. Can be repeated."
 )
 
 
@@ -66,18 +68,25 @@ def parse_output(text: str, *, push: bool = False) -> Output:
         raise click.UsageError("--output: empty value")
     if len(fields) == 1 and not fields[0].startswith("type="):
         return _path_only(text, fields[0])
-    given = KeyValues.read(_OPTION, text, fields)
+    ours = [field for field in fields if field.strip().startswith("annotation")]
+    given = KeyValues.read(_OPTION, text, [field for field in fields if field not in ours])
     kind = given.type_of(_KEYS)
+    annotations = tuple(
+        parse_output_annotation(f"{_OPTION} {text}", key.strip(), value)
+        for key, _, value in (f.partition("=") for f in ours)
+    )
+    if annotations and kind in ("tar", "local"):
+        raise given.error(f"type={kind} writes files, and no manifest that annotations could be in")
     given.refuse_other_keys(_KEYS[kind] if kind in _IN_REGISTRY else ("dest", *_KEYS[kind]))
     if kind in _IN_REGISTRY:
-        return _registry(given, push=push or kind == "registry")
+        return replace(_registry(given, push=push or kind == "registry"), annotations=annotations)
     match kind:
         case "local":
             return LocalOutput(_directory(given))
         case "tar":
             return TarOutput(_file(given, STDOUT))
         case _:
-            return _image(given, Format(kind))
+            return replace(_image(given, Format(kind)), annotations=annotations)
 
 
 def _path_only(text: str, path: str) -> Output:

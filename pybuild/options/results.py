@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 import click
 
+from pybuild.builder.annotations import Annotation
 from pybuild.builder.output.export import Output
+from pybuild.options.annotations import ANNOTATION_HELP, parse_annotation
 from pybuild.options.arguments import accepted_option, checked_option, name_and_value, refused_option
 from pybuild.options.completion import complete_files
 from pybuild.options.groups import OptionGroup
@@ -25,7 +28,7 @@ class ResultOptions:
     tags: tuple[Reference, ...]
     outputs: tuple[Output, ...]
     labels: Mapping[str, str]
-    annotations: Mapping[str, str]  # of the manifest
+    annotations: tuple[Annotation, ...]
     iidfile: str | None
     metadata_file: str | None
     report: str | None  # pages for a browser
@@ -48,24 +51,12 @@ def _result_options(
         tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
         outputs=parse_outputs(output, push=push),
         labels=dict(name_and_value(text, "--label") for text in label),
-        annotations=dict(map(_annotation, annotation)),
+        annotations=tuple(chain.from_iterable(map(parse_annotation, annotation))),
         iidfile=iidfile,
         metadata_file=metadata_file,
         report=report,
         explore=explore,
     )
-
-
-def _annotation(text: str) -> tuple[str, str]:
-    """KEY=VALUE or manifest:KEY=VALUE: both annotate the manifest. Raises click.UsageError."""
-    key, equals, value = text.partition("=")
-    level, colon, rest = key.partition(":")
-    if colon and level != "manifest":
-        raise click.UsageError(f"--annotation {text}: only the manifest can be annotated, not {level}")
-    key = rest if colon else key
-    if not key or not equals:
-        raise click.UsageError(f"--annotation {text}: expected KEY=VALUE")
-    return key, value
 
 
 def _no_attestation(ctx: click.Context, parameter: click.Parameter, text: str | None) -> None:
@@ -96,8 +87,8 @@ RESULTS = OptionGroup(
         click.Option(
             ["--annotation"],
             multiple=True,
-            metavar="KEY=VALUE",
-            help="Add an annotation to the manifest. Can be repeated.",
+            metavar="[LEVEL:]KEY=VALUE",
+            help=ANNOTATION_HELP,
         ),
         click.Option(
             ["--iidfile"],

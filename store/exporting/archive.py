@@ -17,7 +17,7 @@ from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.objects.indexes import StoredIndex, digest_of, images_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import BinaryIO
 
     from pybuild.store.formats.reference import Reference
@@ -38,13 +38,15 @@ def publish_archive(
     *,
     docker: bool = False,
     ready: Callable[[], None] = nothing,
+    annotations: Mapping[str, str] | None = None,
 ) -> None:
     """Write an archive to a path, completely or not at all. Raises OSError, NoSpace, DigestMismatch.
 
-    `ready` is called when only the final name is missing; if it raises an error, the path is as before.
+    `ready` is called when only the final name is missing; if it raises an error, the path is as before. `annotations` are
+    those of the image's entry, besides its names.
     """
     with replacing(destination) as out:
-        write_archive(blobs, image, names, out, docker=docker)
+        write_layout_tar(_content(blobs, image, names, annotations, docker=docker), out)
         out.flush()
         ready()
 
@@ -56,12 +58,20 @@ def publish_directory(
     destination: str,
     *,
     ready: Callable[[], None] = nothing,
+    annotations: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an image into a new or an existing layout directory, as `publish_layout` does."""
-    publish_layout(_content(blobs, image, names), destination, ready=ready)
+    """Write an image into a new or an existing layout directory, as `publish_layout` does. `annotations`: as above."""
+    publish_layout(_content(blobs, image, names, annotations), destination, ready=ready)
 
 
-def _content(blobs: Blobs, image: Stored, names: list[Reference], *, docker: bool = False) -> LayoutContent:
+def _content(
+    blobs: Blobs,
+    image: Stored,
+    names: list[Reference],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    docker: bool = False,
+) -> LayoutContent:
     digest, platform, saved = digest_of(image), None, None
     if isinstance(image, StoredIndex):
         kind = image.index.media_type
@@ -69,7 +79,7 @@ def _content(blobs: Blobs, image: Stored, names: list[Reference], *, docker: boo
         kind, config = image.manifest.media_type, image.config
         platform = replace(config.platform, architecture=config.architecture, variant=config.variant)
         saved = manifest_json(image.manifest, names) if docker else None
-    entry = Descriptor(kind, digest, blobs.size(digest) or 0, platform=platform)
+    entry = Descriptor(kind, digest, blobs.size(digest) or 0, annotations or {}, platform=platform)
     parts = [digest]
     for one in images_of(image):
         parts += [one.manifest_digest, one.manifest.config.digest, *(layer.digest for layer in one.manifest.layers)]

@@ -48,4 +48,4 @@ def named_entries(image: Descriptor, names: Sequence[Reference], tag: str = "") 
     full = [name.with_default_tag() for name in names]
     annotations = [{NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag or ""} for name in full]
     alone = {REF_ANNOTATION: tag} if tag else {}
-    return tuple(replace(image, annotations=each) for each in annotations or [alone])
+    return tuple(replace(image, annotations={**image.annotations, **each}) for each in annotations or [alone])

@@ -8,9 +8,9 @@ import click
 
 from pybuild.builder.sources.contexts import context_name
 from pybuild.options import steps
+from pybuild.options.annotations import parse_annotation
 from pybuild.options.arguments import csv_fields, size_option
 from pybuild.options.outputs import parse_output
-from pybuild.options.results import _annotation
 from pybuild.options.secrets import parse_secrets
 from pybuild.options.sources import _epoch
 from pybuild.parser import (
@@ -115,7 +115,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "memory": steps._memory,
     "shm-size": steps._shm_size,
     "cpus": steps._cpus,
-    "annotation": _annotation,
+    "annotation": parse_annotation,
     "context": context_name,
     "epoch": lambda text: _epoch({"SOURCE_DATE_EPOCH": text}),
 }

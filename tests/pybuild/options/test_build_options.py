@@ -16,7 +16,7 @@ from pybuild.options.sources import SourceOptions
 from pybuild.options.steps import StepOptions
 
 TREE = ast.parse(inspect.getsource(build))
-NOT_FILLED = {"build_platform": "the platform of this machine"}  # field of BuildOptions -> why no option sets it
+NOT_FILLED = {"build_platform": "the platform of this machine", "annotations": "leveled_annotations has them"}  # field of BuildOptions -> why no option sets it
 GROUPS = {"sources": SourceOptions, "results": ResultOptions, "cache": CacheOptions, "steps": StepOptions}
 
 

@@ -83,7 +83,7 @@ def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None
         ("type=local", "expected dest=DIRECTORY"),
         ("type=local,dest=-", "expected dest=DIRECTORY"),
         ("type=oci,dest=-,tar=false", "expected dest=DIRECTORY"),
-        ("type=oci,dest=x,annotation=y", "unknown key 'annotation'; type=oci takes type, dest, tar, name, compression, force-compression"),
+        ("type=oci,dest=x,annotation=y", "annotation: expected annotation.KEY=VALUE or annotation-LEVEL.KEY=VALUE"),
         ("type=docker,dest=x,tar=false", "unknown key 'tar'; type=docker takes type, dest, name, compression, force-compression"),
         ("type=local,dest=x,compression=gzip", "unknown key 'compression'; type=local takes type, dest"),
         ("type=tar,dest=x,name=a", "unknown key 'name'; type=tar takes type, dest"),
