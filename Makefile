@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance containers image users attack fuzz faults bench tools clean
+.PHONY: help demo test lint coverage conformance containers image pages users attack fuzz faults bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -19,6 +19,7 @@ help:
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 	@echo "make containers   build a real recipe in containers of every kind: the same layers, or a clear word; a few minutes"
 	@echo "make image        build pybuild's own image with this checkout: .image/pybuild.tar"
+	@echo "make pages        measure the page of an image with 500,000 paths in a browser; fails if it is slower than promised"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
@@ -55,6 +56,9 @@ containers: tools $(VENV)/ready
 
 image: tools $(VENV)/ready
 	$(SUDO) sh images/pybuild/make.sh $(abspath $(BIN))/python $(CURDIR)/.image
+
+pages: tools $(VENV)/ready
+	$(BIN)/python -m tests.pybuild.pages.measure
 
 users: tools $(VENV)/ready
 	$(SUDO) env PYBUILD_EVERYBODY=1 $(BIN)/python -m pytest -n auto tests/users

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, suppress
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -60,6 +59,8 @@ class BuildPages:
         with ExitStack() as stack:
             logs = store.logs if store.obstacle is None else None
             if logs is None and self.report is not None:
+                from tempfile import TemporaryDirectory  # a local import: most builds need none
+
                 logs = stack.enter_context(TemporaryDirectory(prefix="pybuild-log-"))
             try:
                 yield logs

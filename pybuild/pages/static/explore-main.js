@@ -14,6 +14,7 @@ readData().then(({ head, columns }) => {
   if (files.length && files.depth[0] === 0) explorer.tree.expanded.add(0); // the root itself
   explorer.apply();
   document.documentElement.dataset.ready = "yes";
+  setTimeout(() => files.prepareSearch());
 }).catch((error) => {
   fill(byId("page"), make("h1", {}, "This page cannot be shown"), make("p", {}, String(error)));
   throw error;

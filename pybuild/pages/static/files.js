@@ -59,32 +59,30 @@ class Files {
     return [...owners].sort((one, other) => other[1] - one[1]);
   }
 
+  /** All names in one text, so that a search is one pass; called when there is time, at the latest by the first search. */
+  prepareSearch() {
+    if (this.search) return;
+    this.search = ("\0" + this.names.join("\0")).toLowerCase();
+    this.starts = new Int32Array(this.length + 1);
+    for (let node = 0, at = 0; node < this.length; node++) {
+      this.starts[node] = at + 1;
+      at = this.search.indexOf("\0", at + 1);
+      if (at < 0) at = this.search.length;
+    }
+    this.starts[this.length] = this.search.length + 1;
+  }
+
   /** Nodes whose path contains the text, as a byte for each; null for an empty text. */
   #named(text) {
     if (!text) return null;
     const found = new Uint8Array(this.length);
     const parts = text.toLowerCase().replace(/\/+/g, "/").split("/");
     const last = parts[parts.length - 1];
-    if (!this.search) {
-      this.search = ("\0" + this.names.join("\0")).toLowerCase();
-      this.starts = new Int32Array(this.length + 1);
-      for (let node = 0, at = 0; node < this.length; node++) {
-        this.starts[node] = at + 1;
-        at = this.search.indexOf("\0", at + 1);
-        if (at < 0) at = this.search.length;
-      }
-      this.starts[this.length] = this.search.length + 1;
-    }
+    this.prepareSearch();
     const wanted = parts.length > 1 ? "\0" + last : last;
     for (let at = this.search.indexOf(wanted), node = 0; at >= 0; at = this.search.indexOf(wanted, at + 1)) {
-      let low = node, high = this.length;
       const place = parts.length > 1 ? at + 1 : at;
-      while (high - low > 1) {
-        const middle = (low + high) >> 1;
-        if (this.starts[middle] <= place) low = middle;
-        else high = middle;
-      }
-      node = low;
+      while (this.starts[node + 1] <= place) node++;
       if (parts.length === 1 || this.#under(node, parts)) found[node] = 1;
       at = Math.max(at, this.starts[node + 1] - (parts.length > 1 ? 2 : 1)); // on to the next name
     }
@@ -112,7 +110,8 @@ class Files {
     const named = this.#named(wanted.text);
     const good = this.#goodAttributes(wanted);
     const { first, layer, change, hidden, attribute, copy, shown, below, bytes, top, parent } = this;
-    const special = wanted.special;
+    const onlyHidden = wanted.special === "hidden", onlyTwice = wanted.special === "twice", side = this.side ?? wanted.layer;
+    const { changes, everything } = wanted;
     const weight = this.weight, growths = this.growths, grown = this.grown;
     grown?.fill(0);
     let files = 0, sum = 0;
@@ -123,13 +122,12 @@ class Files {
     for (let node = this.length - 1; node >= 0; node--) {
       if (named === null || named[node]) {
         for (let row = first[node + 1] - 1; row >= first[node]; row--) {
-          if (wanted.layer >= 0 && layer[row] !== wanted.layer) continue;
-          if (!wanted.changes[change[row]]) continue;
-          if (!wanted.everything && (hidden[row] || change[row] === DELETED)) continue;
+          if (side >= 0 && layer[row] !== side) continue;
+          if (!changes[change[row]]) continue;
+          if (!everything && (hidden[row] || change[row] === DELETED)) continue;
           if (!good[attribute[row]]) continue;
-          if (special === "hidden" && !(hidden[row] && change[row] !== DELETED)) continue;
-          if (special === "twice" && !copy[row]) continue;
-          if (this.side !== undefined && layer[row] !== this.side) continue;
+          if (onlyHidden && !(hidden[row] && change[row] !== DELETED)) continue;
+          if (onlyTwice && !copy[row]) continue;
           shown[node] = row;
           break;
         }
