@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.store.importing.archived import ArchivePlace
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
 
 
 _REGISTRY = "docker://"
@@ -76,17 +77,24 @@ def open_images(
 
 
 @contextmanager
-def image_to_export(root: str, name: str, platform: Platform | None) -> Iterator[Image]:
-    """The image that a user names so. That of an archive is imported into a scratch store, which is removed at the end.
+def image_to_export(root: str, name: str, platform: Platform | None, *, all_platforms: bool = False) -> Iterator[Image]:
+    """The image, or the index, that a user names so. That of an archive is imported into a scratch store, which is removed
+    at the end.
 
-    Raises NotFound, StoreError, OSError.
+    With `all_platforms` it is an index of all images that the name stands for. Raises NotFound, StoreError, OSError.
     """
     with ExitStack() as stack:
         opener = _Opener(root, stack, platform)
         place = opener.place(name)
         if place is None:
-            stored, reference = opener.find(name)
-            yield Image(opener.store().root, stored, (reference,) if reference else ())
+            image, reference = opener.find(name)  # raises the errors that help
+            stored: Stored = image
+            if platform is None:
+                store = opener.store()
+                stored = (
+                    store.indexes.whole(name, store.ingest.new_path()) if all_platforms else store.indexes.find(name)[0]
+                )
+            yield Image.of(opener.store().root, stored, (reference,) if reference else ())
             return
         ingest = opener.store().ingest
         with Store(ingest.new_path()) as scratch:
@@ -149,7 +157,7 @@ class _Opener:
     def find(self, name: str) -> tuple[StoredImage, Reference | None]:
         """The image of the store with this name or digest, and the name. Raises NotFound, InvalidImage."""
         try:
-            return self.store().images.find_named(name, self._platform)
+            return self.store().indexes.find_image(name, self._platform)
         except (NotFound, InvalidImage) as error:
             if not os.path.exists(name):
                 raise
@@ -181,7 +189,7 @@ class _Opener:
 
     def _is_stored(self, name: str) -> bool:
         try:
-            self.store().images.find(name)
+            self.store().indexes.find(name)
         except StoreError:
             return False
         return True

@@ -24,6 +24,7 @@ VERBS = {
     "fetch": "fetch",
     "push": "push",
     "copy": "copy",
+    "index": "index",
     "login": "login",
     "logout": "login",
     "logs": "logs",

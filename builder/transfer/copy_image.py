@@ -26,6 +26,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.image_graph import for_platform, read_graph
 from pybuild.store.formats.platform import Platform
 from pybuild.store.importing.archived import ArchiveKind, ArchivePlace
+from pybuild.store.objects.indexes import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,9 +86,9 @@ def _push(source: StorePlace, target: RegistryTarget, platform: Platform | None,
             event = replace(event, verb="copied")
         work.observe(event)
 
-    image, _ = work.store.images.find_named(source.name, platform)
+    image, _ = work.store.indexes.find(source.name, platform)
     push(work.store, work.pool, image, [target.name], target.access, observe)
-    return image.manifest_digest
+    return digest_of(image)
 
 
 def _target(place: CopyPlace, access: RegistryAccess) -> RegistryTarget | StoreTarget | FileTarget:

@@ -21,6 +21,7 @@ from pybuild.store.importing.archived import ArchivePlace, import_archived
 from pybuild.store.importing.archived_graph import open_archived_graph
 from pybuild.store.importing.members import MemberPlace
 from pybuild.store.objects.blobs import VerifyingReader
+from pybuild.store.objects.indexes import StoredIndex, digest_of, images_of
 from pybuild.store.store import Store
 from pybuild.store.system.disk_full import require_space
 from pybuild.store.system.files import file_size
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pybuild.builder.transfer.workshop import CopyWorkshop
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
 
     Opener: TypeAlias = Callable[[Digest], VerifyingReader]
 
@@ -85,11 +86,12 @@ def opened_source(
         case RegistryPlace():
             yield _of_registry(place, platform, access, work)
         case StorePlace():
-            image, name = work.store.images.find_named(place.name, platform)
+            stored, name = work.store.indexes.find(place.name, platform)
             # Layers of a base can be in their registry still.
             fetcher = LayerFetcher(work.store, work.pool, work.observe, access.tls_verify)
-            run_until_complete(fetcher.fetch_image(image))
-            yield _stored(work.store, image, () if name is None else (name,), str(place))
+            for image in images_of(stored):
+                run_until_complete(fetcher.fetch_image(image))
+            yield _stored(work.store, stored, () if name is None else (name,), str(place))
         case ArchivePlace():
             with open_archived_graph(place, work.scratch, platform) as found:
                 if found is not None:
@@ -172,9 +174,9 @@ def _of_registry(
     return CopySource(str(place), graph, names, "", blobs, mounts)
 
 
-def _stored(store: Store, image: StoredImage, names: tuple[Reference, ...], shown: str) -> CopySource:
-    size = store.blobs.size(image.manifest_digest) or 0
-    root = Descriptor(image.manifest.media_type, image.manifest_digest, size)
+def _stored(store: Store, stored: Stored, names: tuple[Reference, ...], shown: str) -> CopySource:
+    kind = stored.index.media_type if isinstance(stored, StoredIndex) else stored.manifest.media_type
+    root = Descriptor(kind, digest_of(stored), store.blobs.size(digest_of(stored)) or 0)
     graph = read_graph(root, lambda descriptor: store.blobs.read(descriptor.digest, MANIFEST_BYTES))
     blobs = LocalBlobs(store.blobs.open, lambda digest: MemberPlace(store.blobs.path(digest)))
     return CopySource(shown, graph, names, "", blobs, lambda _: {})

@@ -1,7 +1,7 @@
 """Copying an image into the store, as a pull does: its layers stay blobs until a step needs to know what is in them.
 
-The store holds images, not indexes. Of an index it gets every image under the one name, as if the name had been pulled for
-each platform; what is not the image of a root filesystem, such as an attestation, is left out.
+Of an index the store gets every image, and the one name stands for all of them. What is not the image of a root
+filesystem, such as an attestation, is left out: the index is then another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.media_types import COMPRESSIONS, CONFIGS, MANIFESTS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
-from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.blobs import copy_verified
 from pybuild.store.objects.changesets import LayerBlob
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.image_graph import ImageDocument
     from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
 
 
 @frozen
@@ -52,6 +52,11 @@ class StoreTarget:
 
     def check(self, source: CopySource) -> None:
         """Raise BuildError if nothing of the source can be stored."""
+        self.check_storable(source)
+
+    @staticmethod
+    def check_storable(source: CopySource) -> None:
+        """Raise BuildError if nothing of the source can be stored."""
         if not _images(source):
             raise BuildError(
                 f"{source.shown}: the store holds only images of root filesystems",
@@ -60,25 +65,32 @@ class StoreTarget:
 
     def write(self, source: CopySource, work: CopyWorkshop) -> MovedBytes:
         """Store the images and give them the name. Raises BuildError, StoreError, RemoteError, OSError."""
-        documents, store = _images(source), work.store
-        left_out = sum(not document.is_index for document in source.graph.documents) - len(documents)
-        if left_out:
-            work.observe(Note(f"not an image of a root filesystem, so not stored: {left_out} of {source.shown}"))
-        blobs = {blob.digest: blob for document in documents for blob in document.blobs}
-        missing = [blob for blob in blobs.values() if not store.blobs.has(blob.digest)]
-        if isinstance(source.blobs, RemoteBlobs):
-            paths = fetch_blobs(source, source.blobs, missing, store.ingest.new_directory(), work)
-            store.places.add(blobs, source.blobs.reference, int(time.time()))
-        else:
-            paths = _copied(source.blobs, missing, work)
-        images = [_add(document, paths, work) for document in documents]
-        store.seal()
-        # The last image is what the name means where nobody asks for a platform.
-        host = Platform.host()
-        for image in sorted(images, key=lambda image: image.platform.matches(host)):
-            store.images.tag([self.name], image, int(time.time()), recipe=f"copy {source.shown}")
-        sent = sum(blob.size for blob in missing)
-        return MovedBytes(sent, sum(blob.size for blob in blobs.values()) - sent)
+        stored, moved = take_in(source, work)
+        work.store.seal()
+        work.store.indexes.give_names([self.name], stored, int(time.time()), recipe=f"copy {source.shown}")
+        return moved
+
+
+def take_in(source: CopySource, work: CopyWorkshop) -> tuple[Stored, MovedBytes]:
+    """Store what a source is, without a name. Raises BuildError, StoreError, RemoteError, OSError."""
+    documents, store = _images(source), work.store
+    left_out = sum(not document.is_index for document in source.graph.documents) - len(documents)
+    if left_out:
+        work.observe(Note(f"not an image of a root filesystem, so not stored: {left_out} of {source.shown}"))
+    blobs = {blob.digest: blob for document in documents for blob in document.blobs}
+    missing = [blob for blob in blobs.values() if not store.blobs.has(blob.digest)]
+    if isinstance(source.blobs, RemoteBlobs):
+        paths = fetch_blobs(source, source.blobs, missing, store.ingest.new_directory(), work)
+        store.places.add(blobs, source.blobs.reference, int(time.time()))
+    else:
+        paths = _copied(source.blobs, missing, work)
+    images = [_add(document, paths, work) for document in documents]
+    sent = sum(blob.size for blob in missing)
+    moved = MovedBytes(sent, sum(blob.size for blob in blobs.values()) - sent)
+    root = source.graph.root
+    if not root.is_index:
+        return images[0], moved
+    return store.indexes.adopt(root.data, images, store.ingest.new_path()), moved
 
 
 def _images(source: CopySource) -> list[ImageDocument]:

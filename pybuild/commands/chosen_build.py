@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.objects.builds import matching_build
+from pybuild.store.objects.indexes import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +28,10 @@ def chosen_build(store: Store, ids: Sequence[str], name: str | None, command: st
     if found := matching_build(ids, name):
         return found
     try:
-        digest = str(store.images.find(name).manifest_digest)
+        found_image = store.indexes.find(name)[0]
     except (NotFound, InvalidImage):
         raise NotFound(f"{name} is neither the id of a build nor an image", hint=hint) from None
-    made = [build for build in store.builds.that_made(digest) if build in ids]
+    made = [build for build in store.builds.that_made(str(digest_of(found_image))) if build in ids]
     if not made:
         raise NotFound(f"{name}: none of the last builds made this image", hint=hint)
     return made[-1]

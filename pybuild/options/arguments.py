@@ -52,7 +52,7 @@ def image_platform_option() -> click.Option:
         multiple=True,
         callback=_platform,
         metavar="OS/ARCH[/VARIANT]",
-        help="Which image, if NAME has images for several platforms. [default: the newest]",
+        help="Which image, if NAME has images for several platforms. [default: this machine's of an index, else the newest]",
     )
 
 
@@ -67,14 +67,25 @@ def platform_option(help: str, default: str = "this machine's") -> click.Option:
     )
 
 
-def platforms_option(help: str) -> click.Option:
+def all_platforms_option(help: str) -> click.Option:
+    """--all-platforms of a command; it excludes --platform."""
+
+    def check(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+        if value and ctx.params.get("platform") is not None:
+            raise click.UsageError("--platform and --all-platforms exclude each other")
+        return value
+
+    return click.Option(["--all-platforms"], is_flag=True, callback=check, help=help)
+
+
+def platforms_option(help: str, default: str = "this machine's") -> click.Option:
     """--platform of a command that makes an image for several; the command gets a tuple of different ones, or ()."""
     return click.Option(
         ["--platform", "platforms"],
         multiple=True,
         callback=lambda ctx, _, values: _platforms(values),
         metavar="OS/ARCH[/VARIANT],...",
-        help=f"{help} [default: this machine's]",
+        help=f"{help} [default: {default}]",
     )
 
 

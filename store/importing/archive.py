@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NameNeeded, NotFound
@@ -21,6 +22,7 @@ from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.sparse import PlainTar
 from pybuild.store.formats.tar import SparseMember
+from pybuild.store.importing.all_platforms import by_digest, import_all_platforms
 from pybuild.store.importing.archive_file import STDIN, opened, spooled
 from pybuild.store.importing.choice import choose
 from pybuild.store.importing.detect import ArchiveForm, detect_form
@@ -29,29 +31,40 @@ from pybuild.store.importing.intake import LayerStack, import_image
 from pybuild.store.importing.members import ArchiveMembers, DirectoryMembers
 from pybuild.store.importing.oci_layout import LayoutBlobs, layout_images, manifest_of
 from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
+from pybuild.store.objects.indexes import digest_of
 from pybuild.store.system.disk_full import no_space
 from pybuild.store.system.streams import Peeked
 from pybuild.values.limits import LAYER_BYTES
 
+
+class AllPlatforms(Enum):
+    """In place of a platform: the images for all platforms, as one index."""
+
+    ALL = "all"
+
+
+ALL_PLATFORMS = AllPlatforms.ALL
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import BinaryIO
 
     from pybuild.store.importing.members import Members
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
-    _Imported = list[tuple[StoredImage, list[Reference]]]
+    _Imported = list[tuple[Stored, list[Reference]]]
+    _Wanted = Platform | AllPlatforms
 
 
 def import_archive(
-    store: Store, path: str, name: Reference | None, now: int, platform: Platform | None = None
+    store: Store, path: str, name: Reference | None, now: int, platform: Platform | AllPlatforms | None = None
 ) -> list[tuple[Digest, list[Reference]]]:
     """Import the archive or layout directory at `path`, or STDIN; return the digest of each manifest with its names.
 
     `name` chooses one of several images, and becomes its name in the store; a root filesystem needs one. Of images that
-    differ in their platform alone the one for `platform` is imported (None: the platform of this machine). A root
-    filesystem becomes an image for this platform. Raises StoreError, OSError; then no image of the archive is in the
+    differ in their platform alone the one for `platform` is imported (None: the platform of this machine), or all of them,
+    as one index. A root filesystem becomes an image for this platform. Raises StoreError, OSError; then no image of the archive is in the
     store.
     """
     wanted = platform or Platform.host()
@@ -68,9 +81,9 @@ def import_archive(
         store.seal()
     except OSError as error:
         raise no_space(error, store.root) from error
-    for image, names in imported:
-        store.images.tag(names, image, now, recipe=f"import {os.path.basename(path)}")
-    return [(image.manifest_digest, names) for image, names in imported]
+    for stored, names in imported:
+        store.indexes.give_names(names, stored, now, recipe=f"import {os.path.basename(path)}")
+    return [(digest_of(stored), names) for stored, names in imported]
 
 
 def import_from_layout(
@@ -104,7 +117,7 @@ def _require_layout(members: DirectoryMembers, path: str, hint: str | None = Non
         raise InvalidImage(f"the directory {path} is not an OCI layout: it has no file oci-layout", hint=hint)
 
 
-def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None, wanted: Platform) -> _Imported:
+def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None, wanted: _Wanted) -> _Imported:
     peeked = Peeked(file)
     if not peeked.start:
         raise InvalidImage("the archive is empty")
@@ -116,16 +129,23 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
             raise NameNeeded(
                 f"{shown} contains a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
             )
-        return [(_import_rootfs(store, file, wanted), [name])]
+        return [(_import_rootfs(store, file, _one(wanted)), [name])]
     plain_stream = DecompressingReader(without_outer_compression(Peeked(file))) if compressed else None
     with spooled(plain_stream, store.ingest.new_path) if plain_stream else nullcontext(file) as plain:
         if form is ArchiveForm.LAYOUT:
             return _import_layout(store, ArchiveMembers(plain), name, wanted)
-        return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)
+        return _import_saved(store, ArchiveMembers(plain, links=True), name, _one(wanted))
 
 
-def _import_layout(store: Store, members: Members, name: Reference | None, wanted: Platform) -> _Imported:
+def _one(wanted: _Wanted) -> Platform:
+    """The platform where there are no indexes."""
+    return Platform.host() if isinstance(wanted, AllPlatforms) else wanted
+
+
+def _import_layout(store: Store, members: Members, name: Reference | None, wanted: _Wanted) -> _Imported:
     blobs = LayoutBlobs(members)
+    if isinstance(wanted, AllPlatforms):
+        return import_all_platforms(store, blobs, layout_images(members), name)
     # Names and indexes first, so that an error in them is reported before the work on the layers.
     manifests = [
         (manifest_of(blobs, chosen.item, wanted), chosen.names)
@@ -135,21 +155,12 @@ def _import_layout(store: Store, members: Members, name: Reference | None, wante
     for descriptor, _ in manifests:
         if descriptor.digest not in images:
             images[descriptor.digest] = import_image(store, blobs, descriptor)
-    return _by_digest((images[descriptor.digest], names) for descriptor, names in manifests)
+    return by_digest((images[descriptor.digest], names) for descriptor, names in manifests)
 
 
 def _import_saved(store: Store, members: Members, name: Reference | None, wanted: Platform) -> _Imported:
     images = choose(saved_images(members), name, wanted)
-    return _by_digest((import_saved_image(store, members, image.item), image.names) for image in images)
-
-
-def _by_digest(images: Iterable[tuple[StoredImage, Iterable[Reference]]]) -> _Imported:
-    """Each image once, with all its names, each once."""
-    found: dict[Digest, tuple[StoredImage, dict[Reference, None]]] = {}
-    for image, new_names in images:
-        _, names = found.setdefault(image.manifest_digest, (image, {}))
-        names.update(dict.fromkeys(new_names))
-    return [(image, list(names)) for image, names in found.values()]
+    return by_digest((import_saved_image(store, members, image.item), image.names) for image in images)
 
 
 def _import_rootfs(store: Store, file: BinaryIO, wanted: Platform) -> StoredImage:

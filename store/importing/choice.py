@@ -8,6 +8,7 @@ the same way (`oci:DIR:TAG`, `docker-archive:FILE:NAME`), and also refuse an amb
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pybuild.store.errors import InvalidImage, NotFound
@@ -56,6 +57,52 @@ def choose(images: Sequence[ArchivedImage[T]], name: Reference | None, platform:
             hint=f"import without a NAME to get all of them, or give one of these names: {_listed(images)}",
         )
     return [ChosenImage(images[0].item, (name,))]
+
+
+def choose_groups(
+    images: Sequence[ArchivedImage[T]], name: Reference | None
+) -> list[tuple[list[T], tuple[Reference, ...]]]:
+    """The images to import, those that differ in their platform alone together, with their names.
+
+    Raises InvalidImage if `name` is ambiguous.
+    """
+    groups = _groups(images)
+    if name is None:
+        return [(_items(group), group[0].names) for group in groups]
+    if len(groups) > 1:
+        named = [group for group in groups if name in group[0].names]
+        tagged = [group for group in groups if group[0].tag and group[0].tag == name.tag]
+        groups = next((found for found in (named, tagged) if len(found) == 1), groups)
+    if len(groups) > 1:
+        raise InvalidImage(
+            f"the archive has {len(groups)} images, and {name.familiar} is not the name of one of them",
+            hint=f"import without a NAME to get all of them, or give one of these names: {_listed(images)}",
+        )
+    return [(_items(groups[0]), (name,))]
+
+
+def _groups(images: Sequence[ArchivedImage[T]]) -> list[list[ArchivedImage[T]]]:
+    """The images by name; images without one that are for the same platform are different images."""
+    by_name: dict[tuple[object, ...], list[ArchivedImage[T]]] = {}
+    for image in images:
+        by_name.setdefault((image.names, image.tag), []).append(image)
+    found = []
+    for group in by_name.values():
+        platforms = [image.platform for image in group if image.platform is not None]
+        if len(set(platforms)) < len(group):
+            found += [[image] for image in group]
+        else:
+            found.append(group)
+    # Two names of one image are two entries with one item.
+    whole: dict[tuple[int, ...], list[ArchivedImage[T]]] = {}
+    items = _items(images)
+    for group in found:
+        key = tuple(items.index(item) for item in _items(group))
+        known = whole.setdefault(key, group)
+        if known is not group:
+            names = (*known[0].names, *group[0].names)
+            whole[key] = [replace(image, names=names) for image in known]
+    return list(whole.values())
 
 
 def choose_one(images: Sequence[ArchivedImage[T]], name: str, platform: Platform, shown: str) -> ArchivedImage[T]:

@@ -124,6 +124,26 @@ class Indexes:
             self._keep(found)
         return found
 
+    def adopt(self, data: bytes, images: Sequence[StoredImage], scratch: str) -> StoredIndex:
+        """Store an index that another program wrote, with those of its images that are in the store.
+
+        If it names anything else, or a platform twice, it becomes another index without that: each image keeps its
+        annotations. Raises InvalidImage.
+        """
+        index = Index.from_bytes(data)
+        held = {image.manifest_digest: image for image in images}
+        first: dict[Platform, StoredImage] = {}
+        for image in images:
+            first.setdefault(image.exact_platform, image)
+        if {entry.digest for entry in index.manifests} == held.keys() and len(first) == len(index.manifests):
+            return self.add(index, scratch, data)
+        known = {entry.digest: entry for entry in index.manifests}
+        entries = self.of(first.values()).manifests
+        kept = (
+            replace(one, annotations=known[one.digest].annotations) if one.digest in known else one for one in entries
+        )
+        return self.add(replace(index, manifests=tuple(kept)), scratch)
+
     def get(self, digest: Digest) -> StoredIndex:
         """The index with this digest. Raises NotFound if it, or one of its images, is not in the store."""
         missing = NotFound(f"no index {digest} in the store", hint="pybuild images lists the images")
@@ -167,6 +187,11 @@ class Indexes:
             return index, reference
         return image, reference
 
+    def find_image(self, name: str, platform: Platform | None = None) -> tuple[StoredImage, Reference | None]:
+        """The image that the user means, as `find` finds it: of an index without a platform that for this machine."""
+        found, reference = self.find(name, platform)
+        return found.preferred if isinstance(found, StoredIndex) else found, reference
+
     def all_images(self, name: str) -> tuple[Index | Stored, tuple[StoredImage, ...], Reference | None]:
         """Everything that a name stands for, as one index: the one that it was given, else one of the images that it has.
 
@@ -179,6 +204,11 @@ class Indexes:
         if len(images) < 2:
             return found, (found,), reference
         return self.of(images), images, reference
+
+    def whole(self, name: str, scratch: str) -> Stored:
+        """What `all_images` gives, stored. `scratch` is an unused path in an ingest directory. Raises NotFound."""
+        found = self.all_images(name)[0]
+        return self.add(found, scratch) if isinstance(found, Index) else found
 
     def tag(self, names: Sequence[Reference], index: StoredIndex, now: int, recipe: str = "") -> None:
         """Give an index these names, in one transaction that is on the disk when this returns.

@@ -27,7 +27,7 @@ FILES = {"both": "same", "only.amd64": "for amd64", "only.arm64": "for arm64"}
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> str:
+def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "c", TEXT, **FILES)
 
 
@@ -44,7 +44,7 @@ def platforms(index: dict[str, Any]) -> dict[str, str]:
     return {entry["platform"]["architecture"]: entry["digest"] for entry in index["manifests"]}
 
 
-def test_an_index_in_every_form_of_output(pybuild: Pybuild, tmp_path: Path, context: str) -> None:
+def test_an_index_in_every_form_of_output(pybuild: Pybuild, tmp_path: Path, context: Path) -> None:
     files = tmp_path / "files"
     done = pybuild(
         BOTH, "-t", "app:1", "-o", f"type=oci,dest={tmp_path}/a.tar", "-o", f"type=oci,dest={tmp_path}/lay,tar=false",
@@ -67,7 +67,7 @@ def test_an_index_in_every_form_of_output(pybuild: Pybuild, tmp_path: Path, cont
     assert pybuild(BOTH, context).out.strip() == digest  # all cached, and without a name
 
 
-def test_what_is_for_all_platforms_is_made_once_and_steps_say_their_platform(pybuild: Pybuild, context: str) -> None:
+def test_what_is_for_all_platforms_is_made_once_and_steps_say_their_platform(pybuild: Pybuild, context: Path) -> None:
     done = pybuild("--progress=json", BOTH, context)
     steps = [(e.get("platform"), e["stage"]) for e in done.events if e["event"] == "step_finished"]
     assert steps.count(("linux/amd64", "src")) == 1
@@ -75,7 +75,7 @@ def test_what_is_for_all_platforms_is_made_once_and_steps_say_their_platform(pyb
     assert "[linux/arm64 stage-1 2/2] CACHED COPY only.$TARGETARCH" in pybuild("--progress=plain", BOTH, context).err
 
 
-def test_a_docker_archive_holds_one_platform(pybuild: Pybuild, tmp_path: Path, context: str) -> None:
+def test_a_docker_archive_holds_one_platform(pybuild: Pybuild, tmp_path: Path, context: Path) -> None:
     message = pybuild.refused(BOTH, "-o", f"type=docker,dest={tmp_path}/d.tar", context)
     assert "a docker archive holds the image of one platform" in message
 
@@ -93,7 +93,7 @@ def test_a_failure_names_its_platform(pybuild: Pybuild, tmp_path: Path) -> None:
     assert "Buildfile:3:1: error: linux/arm64: " in message
 
 
-def test_each_platform_of_a_base_goes_to_its_own_image(pybuild: Pybuild, tmp_path: Path, context: str) -> None:
+def test_each_platform_of_a_base_goes_to_its_own_image(pybuild: Pybuild, tmp_path: Path, context: Path) -> None:
     pybuild(BOTH, "-t", "base:1", context)
     text = "FROM base:1\nCOPY more /more\n"
     pybuild(BOTH, "-t", "app:1", "-o", f"type=local,dest={tmp_path}/o", write_context(tmp_path / "d", text, more="m"))

@@ -1,0 +1,130 @@
+"""pybuild index: puts images for several platforms together into one, an index in the store.
+
+The images come from the store, from archives, layouts and registries. Those that are elsewhere are stored first, as a copy
+does it; the index gets its name last.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.sources.registry_access import registry_access
+from pybuild.builder.transfer.places import StorePlace
+from pybuild.builder.transfer.source import opened_source
+from pybuild.builder.transfer.store_target import StoreTarget, take_in
+from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.formats.oci_manifest import Index
+from pybuild.store.formats.platform import Platform
+from pybuild.store.objects.indexes import StoredIndex, images_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pybuild.builder.transfer.places import CopyPlace
+    from pybuild.builder.transfer.workshop import CopyWorkshop
+    from pybuild.store.formats.oci_manifest import Descriptor
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import StoredImage
+    from pybuild.store.store import Store
+
+
+def gather_images(
+    sources: Sequence[CopyPlace],
+    platforms: Sequence[Platform],
+    environ: Mapping[str, str],
+    work: CopyWorkshop,
+    *,
+    tls_verify: bool,
+) -> list[StoredImage]:
+    """The images at all places, in the store from now on; with `platforms` only those for these.
+
+    Raises NotFound if a platform is missing everywhere, BuildError, StoreError, RemoteError, OSError.
+    """
+    found: list[StoredImage] = []
+    access = registry_access(environ, work.ingest, tls_verify=tls_verify)
+    for place in sources:
+        if isinstance(place, StorePlace):
+            found += work.store.indexes.all_images(place.name)[1]
+            continue
+        with opened_source(place, None, access, work) as source:
+            StoreTarget.check_storable(source)
+            found += images_of(take_in(source, work)[0])
+    has = ", ".join(str(image.exact_platform) for image in found)
+    for platform in platforms:
+        if not any(image.exact_platform.matches(platform) for image in found):
+            raise NotFound(f"there is no image for {platform}", hint=f"the sources have images for {has}")
+    if not platforms:
+        return found
+    return [image for image in found if any(image.exact_platform.matches(one) for one in platforms)]
+
+
+def create(store: Store, name: Reference, images: Sequence[StoredImage], annotations: Mapping[str, str]) -> StoredIndex:
+    """Give a name to a new index of these images. Raises InvalidImage if two are for the same platform."""
+    return _named(store, name, store.indexes.of(images, annotations), "index create")
+
+
+def add(store: Store, name: Reference, images: Sequence[StoredImage], annotations: Mapping[str, str]) -> StoredIndex:
+    """Add images to what a name stands for. Each takes the place of the one for the same platform.
+
+    Raises NotFound if nothing has the name.
+    """
+    index = _index_of(store, name)
+    new = {entry.platform: entry for entry in store.indexes.of(images).manifests}
+    kept = [_replaced(entry, new) for entry in index.manifests]
+    entries = (*kept, *new.values())
+    wanted = replace(index, manifests=entries, annotations={**index.annotations, **annotations})
+    return _named(store, name, wanted, "index add")
+
+
+def remove(store: Store, name: Reference, which: Sequence[str]) -> StoredIndex:
+    """Remove images from an index, each named by its platform, its digest or the first digits of it.
+
+    Raises NotFound if one is not in it, BuildError if none would be left.
+    """
+    index = _index_of(store, name)
+    left = list(index.manifests)
+    for text in which:
+        gone = [entry for entry in left if _is_meant(entry, text)]
+        if not gone:
+            has = ", ".join(str(entry.platform) for entry in left)
+            raise NotFound(f"{name.familiar} has no image {text}", hint=f"it has one for {has}")
+        left = [entry for entry in left if entry not in gone]
+    if not left:
+        raise BuildError(f"no image would be left in {name.familiar}", hint="pybuild rmi removes it as a whole")
+    return _named(store, name, replace(index, manifests=tuple(left)), "index rm")
+
+
+def _index_of(store: Store, name: Reference) -> Index:
+    """The index that a name means, or one of the images that it stands for. Its entries have platforms."""
+    found, images, _ = store.indexes.all_images(str(name))
+    if isinstance(found, StoredIndex):
+        pairs = zip(found.index.manifests, images, strict=True)
+        return replace(
+            found.index, manifests=tuple(replace(entry, platform=image.exact_platform) for entry, image in pairs)
+        )
+    return found if isinstance(found, Index) else store.indexes.of(images)
+
+
+def _replaced(entry: Descriptor, new: dict[Platform | None, Descriptor]) -> Descriptor:
+    """The entry, or the one of `new` for the same platform, which is taken out of it."""
+    return new.pop(entry.platform, entry)
+
+
+def _is_meant(entry: Descriptor, text: str) -> bool:
+    if entry.digest.hex.startswith(text.removeprefix("sha256:")) and len(text) > 5:
+        return True
+    try:
+        wanted = Platform.parse(text)
+    except InvalidImage:
+        return False
+    return entry.platform is not None and entry.platform.matches(wanted)
+
+
+def _named(store: Store, name: Reference, index: Index, recipe: str) -> StoredIndex:
+    stored = store.indexes.add(index, store.ingest.new_path())
+    store.seal()
+    store.indexes.tag([name], stored, int(time.time()), recipe=recipe)
+    return stored
