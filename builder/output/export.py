@@ -120,7 +120,8 @@ def check_outputs(
         if several and isinstance(output, ImageOutput) and output.format is Format.DOCKER:
             raise BuildError(
                 f"cannot write {output.destination}: a docker archive holds the image of one platform",
-                hint="type=oci holds all of them; docker load reads it with the containerd image store",
+                hint="--platform chooses one; type=oci holds all of them, and docker load reads it with the containerd"
+                " image store",
             )
         if isinstance(output, RegistryOutput):
             if not (names if output.names is None else output.names):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pybuild.builder.misses import ExplainedMiss
-    from pybuild.store.objects.builds import StoredBuild
+    from pybuild.store.objects.builds import BuiltStep, StoredBuild
 
 _MAX_FILES = 10  # per step
 _MAX_TEXT = 100  # characters of an instruction on one line
@@ -78,7 +78,7 @@ def report_lines(build: StoredBuild, found: Sequence[ExplainedMiss]) -> Iterator
         miss = step.miss
         yield ""
         end = "" if miss.step.outcome is Outcome.RAN else f"  ({miss.step.outcome.value})"
-        yield printable(f"{_recipe_path(build.recipe)}:{miss.step.line}: {_cut(miss.step.instruction)}") + end
+        yield printable(f"{_recipe_path(build.recipe)}:{miss.step.line}: {_step_text(miss.step)}") + end
         for cause in miss.causes:
             yield f"    {printable(cause)}"
         yield from (f"    {line}" for line in _file_lines(step))
@@ -90,7 +90,13 @@ def report_lines(build: StoredBuild, found: Sequence[ExplainedMiss]) -> Iterator
 def one_line(recipe: str, step: ExplainedMiss) -> str:
     """A step and why it is not cached, in one line."""
     causes = [printable(cause) for cause in (*step.miss.causes, *_file_lines(step))]
-    return printable(f"{recipe}:{step.miss.step.line}: {_cut(step.miss.step.instruction)}: ") + "; ".join(causes)
+    return printable(f"{recipe}:{step.miss.step.line}: {_step_text(step.miss.step)}: ") + "; ".join(causes)
+
+
+def _step_text(step: BuiltStep) -> str:
+    """The instruction, after its platform in a build for several."""
+    platform = f"[{step.platform}] " if step.platform else ""
+    return platform + _cut(step.instruction)
 
 
 def _step_fields(step: ExplainedMiss) -> dict[str, object]:
@@ -99,6 +105,7 @@ def _step_fields(step: ExplainedMiss) -> dict[str, object]:
     return {
         "node": miss.step.node, "stage": miss.step.stage, "number": miss.step.number, "line": miss.step.line,
         "instruction": miss.step.instruction, "outcome": miss.step.outcome.value, "causes": list(miss.causes),
+        **({"platform": miss.step.platform} if miss.step.platform else {}),
         "files": files, "compared_with": None if miss.earlier is None else miss.earlier.build.id,
     }  # fmt: skip
 
