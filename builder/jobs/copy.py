@@ -19,6 +19,7 @@ from pybuild.builder.files.tree import FetchedFile, FetchedSource, ViewTree
 from pybuild.builder.jobs.job import Output, Written, write_files, written_layer
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.toc import Kind
+from pybuild.store.formats.windows_layer import with_hives
 from pybuild.store.layers.view import View
 from pybuild.values import frozen
 
@@ -42,6 +43,7 @@ class CopyFiles:
     output: Output
     fetched: tuple[FetchedSource, ...] = ()
     with_sources: bool = False  # whether `run` also returns what `sources` would
+    for_windows: bool = False  # whether the layer is one of Windows
 
     @property
     def in_namespace(self) -> bool:
@@ -105,6 +107,8 @@ class CopyFiles:
             new = changed(planned, below)
             source.announce(new)
             entries = [item.entry for item in new]
+            if self.for_windows:
+                entries = with_hives(entries)
             try:
                 layer = write_files(entries, _PlannedContent(new), self.output, links_across(planned, new))
             except InvalidImage as error:

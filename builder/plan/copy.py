@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.files.tree import InlineFile
+from pybuild.builder.plan import windows
 from pybuild.builder.plan.graph import CopyStep
 from pybuild.builder.plan.scope import PlannedStep
 from pybuild.builder.remote_source import is_remote, read_remote
@@ -45,9 +47,10 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
     files = scope.nodes.context(from_.text if from_ is not None else None)
     if from_ is not None and files is None:
         nodes = (scope.nodes.source(from_.text, instruction.span),)
+    from_windows = bool(nodes) and scope.nodes.is_windows(nodes[0])
     step = CopyStep(
-        sources=sources,
-        dest=absolute_dest(scope, dest),
+        sources=tuple(map(partial(_in_layer, parents=parents), sources)) if from_windows else sources,
+        dest=scope.state.in_layers(absolute_dest(scope, dest, instruction.dest)),
         chown=chown,
         mode=_mode(instruction.chmod, chmod),
         from_stage=bool(nodes),
@@ -83,6 +86,8 @@ def _sources(
     remote = []
     for position, word in enumerate(instruction.sources):
         source = scope.expand(word)
+        if scope.state.windows and not is_remote(source):
+            source = windows.slashed(source, word.span)
         if is_remote(source):
             found = _remote(instruction, word, source, checksum)
             remote.append((position, found))
@@ -163,12 +168,21 @@ def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ..
     return tuple(files)
 
 
-def absolute_dest(scope: Scope, dest: str) -> str:
+def _in_layer(source: str, *, parents: bool) -> str:
+    """Where the layers of a stage for Windows have a source. --parents does not copy the directory `Files`."""
+    return windows.in_layer(f"./{source.lstrip('/')}" if parents else source)
+
+
+def absolute_dest(scope: Scope, dest: str, word: Word) -> str:
     """A destination joined to the working directory; "" is that directory.
 
-    A slash at its end, which makes it a directory, is kept.
+    A slash at its end, which makes it a directory, is kept. Raises PlanError.
     """
-    absolute = scope.state.absolute(dest)
+    try:
+        absolute = scope.state.absolute(dest)
+    except PlanError as error:
+        raise error.at(word.span) from error
+    dest = dest.replace("\\", "/") if scope.state.windows else dest
     if posixpath.basename(dest) in ("", ".", ".."):
         absolute = absolute.rstrip("/") + "/"
     return absolute

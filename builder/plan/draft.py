@@ -82,6 +82,10 @@ class StageNodes:
             self._draft.images[source.manifest_digest] = known
         return known
 
+    def is_windows(self, node: int | None) -> bool:
+        """Whether the layers of a node are those of a Windows, which have the files in a directory."""
+        return node is not None and self._draft.nodes[node].platform.os == "windows"
+
     def context(self, name: str | None) -> ContextFiles | None:
         """The context that COPY --from names, or the main one if `name` is None; None if it names a stage or an image."""
         source = self._main_context if name is None else self._stage.sources[name]

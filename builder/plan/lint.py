@@ -23,6 +23,7 @@ from pybuild.builder.plan.replaced_words import StateWords
 from pybuild.builder.plan.resolve import expand_word, global_args
 from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS, StageState
 from pybuild.builder.plan.unknown_values import UnknownValues, depends_on
+from pybuild.builder.plan.windows import is_windows_path
 from pybuild.builder.remote_source import is_remote
 from pybuild.parser import (
     Add,
@@ -117,7 +118,8 @@ class Inspector:
         match instruction:
             case Workdir(path=word):
                 path = self._at.expand(word)
-                if not self._used and not path.startswith("/") and not self._descends_from(stage, self._with_workdir):
+                is_absolute = path.startswith("/") or (state.windows and is_windows_path(path))
+                if not self._used and not is_absolute and not self._descends_from(stage, self._with_workdir):
                     text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
                     self._add("WorkdirRelativePath", text, instruction.span)
                 self._with_workdir.add(stage.stage.index)

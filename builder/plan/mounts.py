@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild.builder.errors import PlanError
 from pybuild.builder.plan.draft import NodePath
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
+from pybuild.builder.plan.windows import in_layer
 from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
 from pybuild.store.objects.cache_mounts import Sharing
 
@@ -88,7 +89,8 @@ def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> NodePa
     if context is not None:
         return scope.nodes.context_path(context, source, mount.span)
     assert from_ is not None
-    return NodePath(scope.nodes.source(from_, mount.span), _from_root(source))
+    node, path = scope.nodes.source(from_, mount.span), _from_root(source)
+    return NodePath(node, in_layer(path) if scope.nodes.is_windows(node) else path)
 
 
 def _from_root(path: str) -> str:

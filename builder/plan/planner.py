@@ -130,7 +130,8 @@ class _StagePlanner:
             self._base = stage.image
             self._platform = platform_of(stage.image, stage.requested_platform or options.platform)
             self._state = StageState.of_base(
-                stage.image.config.config if stage.image is not None else ExecConfig(working_dir="/")
+                stage.image.config.config if stage.image is not None else ExecConfig(working_dir="/"),
+                windows=self._platform.os == "windows",
             )
 
     def plan(self, inspect: Inspect | None) -> PlannedStage:
@@ -248,12 +249,17 @@ class _StagePlanner:
         As in BuildKit, config and history have an absolute path as it is written, and an empty one changes nothing.
         """
         text = scope.expand(instruction.path) or self._state.config.working_dir
-        path = text if text.startswith("/") else self._state.absolute(text)
-        state = replace(self._state, config=replace(self._state.config, working_dir=path))
+        try:
+            path = text if text.startswith("/") and not self._state.windows else self._state.absolute(text)
+        except PlanError as error:
+            raise error.at(instruction.path.span) from error
+        shown = path.replace("/", "\\") if self._state.windows else path
+        state = replace(self._state, config=replace(self._state.config, working_dir=shown))
         line = f"WORKDIR {path}"
         if path == "/":
             self._change_state(StateChange(state, line))
         else:
             self._change_state(StateChange(state, None))
-            step = WorkdirStep(state.absolute(""), state.config.user)
+            # The users of a Windows have no numbers: its files belong to Administrators.
+            step = WorkdirStep(state.in_layers(state.absolute("")), "" if state.windows else state.config.user)
             self._add_layer(PlannedStep(step, (), line), instruction)

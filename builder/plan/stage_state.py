@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import field, replace
 
+from pybuild.builder.plan import windows
 from pybuild.store.formats.oci_config import ExecConfig
 from pybuild.values import frozen
 
@@ -63,12 +64,13 @@ class StageState:
     args: Mapping[str, str | None] = field(default_factory=dict)  # in the order of declaration; None: without a value
     has_own_cmd: bool = False  # whether this stage has set CMD
     author: str = ""  # from MAINTAINER; if empty, the author of the base stays
+    windows: bool = False  # whether the stage is for Windows
 
     @staticmethod
-    def of_base(config: ExecConfig) -> StageState:
-        """The state right after FROM: the config of the base, with a PATH."""
-        state = StageState(replace(config, on_build=()))
-        return state if "PATH" in state.env else state.with_env({"PATH": DEFAULT_PATH})
+    def of_base(config: ExecConfig, *, windows: bool = False) -> StageState:
+        """The state right after FROM: the config of the base, with a PATH. Windows sets that itself."""
+        state = StageState(replace(config, on_build=()), windows=windows)
+        return state if windows or "PATH" in state.env else state.with_env({"PATH": DEFAULT_PATH})
 
     def derived(self) -> StageState:
         """The first state of a stage that starts FROM this one. That stage also inherits the declared ARGs.
@@ -101,7 +103,7 @@ class StageState:
 
     @property
     def shell(self) -> tuple[str, ...]:
-        return self.config.shell or DEFAULT_SHELL
+        return self.config.shell or (windows.SHELL if self.windows else DEFAULT_SHELL)
 
     def with_env(self, pairs: Mapping[str, str]) -> StageState:
         """The state with these variables. One that is already set keeps its position and gets the new value."""
@@ -111,6 +113,16 @@ class StageState:
         return replace(self, args={**self.args, name: value})
 
     def absolute(self, path: str) -> str:
-        """A path of the image, joined to the working directory and normalized."""
-        joined = posixpath.join(self.config.working_dir or "/", path)
+        """A path of the image, joined to the working directory and normalized.
+
+        That of a Windows has slashes and no drive. Raises PlanError for a path on another drive.
+        """
+        directory = self.config.working_dir
+        if self.windows:
+            directory, path = windows.slashed(directory), windows.slashed(path)
+        joined = posixpath.join(directory or "/", path)
         return posixpath.normpath("/" + joined.lstrip("/"))
+
+    def in_layers(self, path: str) -> str:
+        """Where the layers of the stage have an absolute path."""
+        return windows.in_layer(path) if self.windows else path

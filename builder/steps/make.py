@@ -23,6 +23,7 @@ from pybuild.builder.steps.layer_stack import LayerStacks, bases_of_runs
 from pybuild.builder.steps.new_layers import NewLayers, nodes_with_layers
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.steps.workdir import missing_directories
+from pybuild.store.formats.windows_layer import with_hives
 from pybuild.store.layers.view import LinkLoop
 from pybuild.values import frozen
 
@@ -248,7 +249,8 @@ class StepMaker:
         fetched = tuple([await self._contexts.remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._stacks.layers(source) if step.from_stage else ()
         spool, output = self._session.store.ingest.new_path(), self._layers.output(node.id)
-        return CopyFiles(request, context, layers, below, spool, output, fetched, self._wants_sources)
+        for_windows = node.platform.os == "windows"
+        return CopyFiles(request, context, layers, below, spool, output, fetched, self._wants_sources, for_windows)
 
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
         from pybuild.builder.jobs.job import write_entries
@@ -260,6 +262,8 @@ class StepMaker:
             entries = missing_directories(view, step.path, uid, gid, int(time.time()))
         except LinkLoop:
             raise BuildError(f"WORKDIR {step.path}: too many levels of symbolic links in the image") from None
+        if node.platform.os == "windows":
+            entries = with_hives(entries)
         output = self._layers.output(node.id)
         # Only a few entries without content: not worth a worker.
         return MadeLayer(self._layers.adopt(write_entries(entries, output), output))

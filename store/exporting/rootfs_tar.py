@@ -18,6 +18,7 @@ from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
 from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.formats.windows_layer import FILES
 from pybuild.store.layers.view import ROOT, View
 from pybuild.store.objects.indexes import StoredIndex, images_of
 from pybuild.store.system.holes import chunks_of_file, create_sparse
@@ -53,8 +54,9 @@ class Rootfs:
         diff_ids = image.config.diff_ids[::-1]
         clamps = [store.changesets.clamp_of(*pair) for pair in zip(changesets, diff_ids, strict=True)]
         view = View([store.changesets.toc(changeset) for changeset in changesets])
-        self.root = view.lookup(b"") or ROOT
-        self.items = _items(view, clamps)
+        top = FILES.encode() if image.config.os == "windows" else b""
+        self.root = view.lookup(top) or ROOT
+        self.items = _items(view, clamps, top)
         self._streams: dict[int, _FileContents] = {}
 
     def in_order_of_path(self) -> Iterator[tuple[RootfsFile, Iterator[bytes]]]:
@@ -171,11 +173,13 @@ def _has_content(entry: Entry) -> bool:
     return entry.kind is Kind.FILE and not entry.hardlink and entry.size > 0
 
 
-def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
+def _items(view: View, clamps: Sequence[int | None], top: bytes) -> list[RootfsFile]:
+    """The files below a directory of the view, with paths relative to it."""
+    cut = len(top) + 1 if top else 0
     position = {id(toc): number for number, toc in enumerate(view.layers)}
     first: dict[tuple[object, int], bytes] = {}  # the first name of each file; clamps can differ by layer
     items = []
-    for entry in view.walk(b""):
+    for entry in view.walk(top):
         located = view.locate(entry.path)
         assert located is not None
         layer = position[id(located[0])]
@@ -184,7 +188,8 @@ def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
         mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
         if entry.kind is not Kind.DIRECTORY:
             name = first.setdefault((view.file_of(*located), mtime), name)
-        items.append(RootfsFile(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
+        hardlink = b"" if name == entry.path else name[cut:]
+        items.append(RootfsFile(entry._replace(path=entry.path[cut:], hardlink=hardlink, mtime=mtime), layer))
     return items
 
 

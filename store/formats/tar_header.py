@@ -43,10 +43,11 @@ def entry_header(
     link: bytes = b"",
     device: tuple[int, int] = (0, 0),
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
+    more: tuple[tuple[bytes, bytes], ...] = (),
 ) -> bytes:
     """The header block of one entry, after a PAX header if a value does not fit.
 
-    `mtime` and `clamp` (the latest time allowed, or None) are in seconds. `mtime` alone decides whether there is a PAX
+    `more` are further PAX records. `mtime` and `clamp` (the latest time allowed, or None) are in seconds. `mtime` alone decides whether there is a PAX
     record; `clamp` changes only the value.
     """
     stored = mtime if clamp is None else min(mtime, clamp)
@@ -66,6 +67,7 @@ def entry_header(
         records.append((b"mtime", b"%021d" % stored))
     for key, value in xattrs:
         records.append((XATTR.encode() + key, value))
+    records += more
     block = _block(
         name[:100], kind, mode, uid if uid < OCTAL_8 else 0, gid if gid < OCTAL_8 else 0,
         size if size < OCTAL_12 else 0, stored if 0 <= stored < OCTAL_12 else 0, link[:100], device,

@@ -18,6 +18,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.formats.whiteout import marker, refuse_reserved
+from pybuild.store.formats.windows_layer import is_windows_layer, windows_mode, windows_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -99,8 +100,10 @@ def _write(
     """Pass the bytes of the tar, except for its end, to `write`; return the entries with digests and offsets."""
     written = []
     position = 0
+    entries = list(entries)
+    windows = is_windows_layer(entries)
     for entry in entries:
-        header = tar_header(entry, clamp)
+        header = tar_header(entry, clamp, windows=windows)
         write(header)
         position += len(header)
         if entry.kind is Kind.FILE and not entry.hardlink:
@@ -112,10 +115,13 @@ def _write(
     return tuple(_fill_links(written))
 
 
-def tar_header(entry: Entry, clamp: int | None) -> bytes:
-    """The tar header of one entry. Raises UnsafePath for a name that would be read as a whiteout."""
+def tar_header(entry: Entry, clamp: int | None, *, windows: bool = False) -> bytes:
+    """The tar header of one entry, in a layer of Windows with what that has besides.
+
+    Raises UnsafePath for a name that would be read as a whiteout.
+    """
     name = entry.path
-    if entry.kind is Kind.FILE and not entry.hardlink and not entry.xattrs:  # nearly all entries
+    if not windows and entry.kind is Kind.FILE and not entry.hardlink and not entry.xattrs:  # nearly all entries
         refuse_reserved(name)
         return entry_header(
             name, tar.REGULAR, mode=entry.mode, uid=entry.uid, gid=entry.gid, size=entry.size, mtime=entry.mtime,
@@ -134,7 +140,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
     return entry_header(
         name,
         kind,
-        mode=mode,
+        mode=windows_mode(entry) if windows and entry.kind is not Kind.WHITEOUT else mode,
         uid=entry.uid,
         gid=entry.gid,
         size=entry.size if kind == tar.REGULAR else 0,
@@ -143,6 +149,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
         link=link,
         device=device_numbers(entry),
         xattrs=stored_xattrs(entry) if not entry.hardlink else (),
+        more=windows_records(entry) if windows else (),
     )
 
 
