@@ -25,7 +25,6 @@ from pybuild.builder.output.export import Exporter, ImageOutput, Output, Registr
 from pybuild.builder.output.image_writer import ImageWriter
 from pybuild.builder.plan.epoch import with_epoch
 from pybuild.builder.plan.lint import Inspector, report_warnings
-from pybuild.builder.plan.merge import merged
 from pybuild.builder.plan.no_cache_filter import unknown_stages
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
@@ -178,6 +177,8 @@ def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: Ba
     if not options.platforms:
         planned = _plan_one(session, buildfile, contexts, images, session.observe)
     else:
+        from pybuild.builder.plan.merge import merged  # a local import: most builds are for one platform
+
         reported: list[Event] = []
 
         def observe(event: Event) -> None:

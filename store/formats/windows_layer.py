@@ -7,8 +7,6 @@ new files and directories on the drive C: get.
 
 from __future__ import annotations
 
-import base64
-import struct
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -72,6 +70,9 @@ def windows_mode(entry: Entry) -> int:
 @cache
 def _descriptor(is_directory: bool) -> bytes:
     """The security descriptor in base64: owned by Administrators, group SYSTEM. [MS-DTYP] 2.4.6, self-relative."""
+    import base64  # local imports: most layers are not those of Windows
+    import struct
+
     owner, group = _sid(_ADMINISTRATORS), _sid(_SYSTEM)
     aces = b"".join(_ace(*ace) for ace in (_DIRECTORY_ACCESS if is_directory else _FILE_ACCESS))
     count = len(_DIRECTORY_ACCESS if is_directory else _FILE_ACCESS)
@@ -85,10 +86,11 @@ def _descriptor(is_directory: bool) -> bytes:
 
 def _sid(sid: _Sid) -> bytes:
     authority, parts = sid
-    return struct.pack("<BB", 1, len(parts)) + authority.to_bytes(6, "big") + struct.pack(f"<{len(parts)}I", *parts)
+    numbers = b"".join(part.to_bytes(4, "little") for part in parts)
+    return bytes((1, len(parts))) + authority.to_bytes(6, "big") + numbers
 
 
 def _ace(flags: int, mask: int, sid: _Sid) -> bytes:
     """An entry of an access list that allows something."""
     whom = _sid(sid)
-    return struct.pack("<BBHI", 0, flags, 8 + len(whom), mask) + whom
+    return bytes((0, flags)) + (8 + len(whom)).to_bytes(2, "little") + mask.to_bytes(4, "little") + whom

@@ -39,8 +39,8 @@ pybuild.builder.caches: caches offers
 pybuild.builder.files: context_directory context_names context_source copy copy_layer copy_patterns ignore_file layer_contents passwd path_dict spool tree
 pybuild.builder.host: cgroupfs id_map mountinfo obstacles
 pybuild.builder.jobs: copy job progress
-pybuild.builder.output: assemble export
-pybuild.builder.plan: check_build_args check_copies config copy draft empty_words epoch expansion_limit graph history image_directories lint mounts no_cache_filter parse_cache planner platforms replaced_words resolve run scope stage_state triggers unknown_values unsupported variables
+pybuild.builder.output: assemble export image_writer
+pybuild.builder.plan: check_build_args check_copies config copy draft empty_words epoch expansion_limit graph history image_directories lint mounts no_cache_filter parse_cache planner platforms replaced_words resolve run scope stage_state triggers unknown_values unsupported variables windows
 pybuild.builder.solve: cache cache_keys candidates node_keys outcomes solver
 pybuild.builder.sources: contexts images layers recipe
 pybuild.builder.steps: copied_trees image_users layer_forms layer_stack make new_layers pending_layer workdir
@@ -52,9 +52,9 @@ pybuild.remote: errors
 pybuild.remote.registry: config_files
 pybuild.store: errors store
 pybuild.store.exporting: archive layout publish
-pybuild.store.formats: bounded_json capability compression digest docker_archive media_types oci_config oci_layout oci_manifest pipeline platform reference tar tar_header toc whiteout
+pybuild.store.formats: bounded_json capability compression digest docker_archive media_types oci_config oci_layout oci_manifest pipeline platform reference tar tar_header toc whiteout windows_layer
 pybuild.store.layers: view write
-pybuild.store.objects: blobs build_logs builds cache_mounts changesets claimed_layers condemned context_memo database downloads identity images ingest names parts places records reserve schema sealing snapshots
+pybuild.store.objects: blobs build_logs builds cache_mounts changesets claimed_layers condemned context_memo database downloads identity images indexes ingest names parts places records reserve schema sealing snapshots
 pybuild.store.system: directories disk_full files holes process_end syscalls
 pybuild.values: errors limits pattern redact sizes source
 """
