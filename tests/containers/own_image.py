@@ -31,7 +31,7 @@ RUN cat /etc/passwd > /users && rm -rf /tmp/* /var/* && echo a > /tmp/a
 RUN cp /bin/busybox /bin/new && mv /bin/new /bin/sh && echo 'x:x:7:7::/:/bin/sh' > /etc/passwd && mkdir /d && ln -s d /e
 FROM scratch AS third
 COPY --from=second /bin/busybox /sh
-RUN ["/sh", "sh", "-c", "echo nothing else > /here; test ! -e /etc/passwd"]
+RUN ["/sh", "-c", "echo nothing else > /here; test ! -e /etc/passwd"]
 FROM pybuild.test/debian
 ENV SOURCE_DATE_EPOCH=1700000000
 COPY --from=first /greeting /srv/service/ /a/
