@@ -28,7 +28,11 @@ function reportHead(data) {
   const began = data.time ? new Date(data.time * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC" : "";
   const longest = ran.reduce((found, step) => (!found || step.end - step.start > found.end - found.start ? step : found), null);
   const sizeNow = imageSize(data.built), sizeThen = imageSize(earlier?.built);
-  const path = ran.filter((step) => step.critical).reduce((sum, step) => sum + step.end - step.start, 0);
+  let path = 0, until = 0; // a step can begin before the layer below is complete
+  for (const step of ran.filter((one) => one.critical)) {
+    path += Math.max(0, step.end - Math.max(step.start, until));
+    until = Math.max(until, step.end);
+  }
   return [
     make("div", { class: "head" },
       make("h1", {}, data.name || data.built?.names?.[0] || data.path || data.recipe || "Build", " ", make("span", { class: `state ${data.state}` }, data.state)),
@@ -79,10 +83,11 @@ function timelineSection(data) {
   }));
   const track = (start, end, text, ...bars) => {
     const label = make("em", {}, text);
-    const behind = end / whole < 0.75;
-    label.className = behind ? "" : "before";
-    label.style.left = `${(100 * (behind ? end : start)) / whole}%`;
-    return make("span", { class: "track" }, bars, label);
+    const place = end / whole < 0.75 ? "" : start / whole > 0.25 ? "before" : "inside";
+    label.className = place;
+    if (place !== "inside") label.style.left = `${(100 * (place ? start : end)) / whole}%`;
+    if (place === "inside") bars[bars.length - 1].append(label);
+    return make("span", { class: "track" }, bars, place === "inside" ? null : label);
   };
   const lines = data.steps.map((step) => {
     const wait = step.wait > WAIT_SHOWN ? step.wait : 0;

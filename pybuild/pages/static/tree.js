@@ -47,6 +47,7 @@ class Tree {
   #flatten() {
     this.lines = [];
     this.levels = [];
+    this.places = []; // of each line, which of how many siblings it is
     const pending = [[this.files.sortedChildren(-1, this.bySize), 0]];
     while (pending.length) {
       const top = pending[pending.length - 1];
@@ -57,6 +58,7 @@ class Tree {
       const node = top[0][top[1]++];
       this.lines.push(node);
       this.levels.push(pending.length);
+      this.places.push(top[1], top[0].length);
       if (this.#isOpen(node) && this.#hasChildren(node)) pending.push([this.files.sortedChildren(node, this.bySize), 0]);
     }
     const height = this.lines.length * ROW_HEIGHT;
@@ -90,6 +92,7 @@ class Tree {
       "div",
       {
         class: "row", role: "treeitem", id: `line-${line}`, "data-line": line, "aria-level": this.levels[line],
+        "aria-posinset": this.places[2 * line], "aria-setsize": this.places[2 * line + 1],
         "aria-selected": node === this.selected ? "true" : "false", "aria-expanded": parent ? String(open) : null,
       },
       make("span", { class: "name" },
