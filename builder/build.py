@@ -111,7 +111,7 @@ def build(
         require_space(store.root, options.require_space, "--require-space")
     with (
         _step_cgroups(options.limits) as cgroups,
-        Pool(lambda text: observe(Note(text)), options.isolation, _own_paths(request)) as pool,
+        Pool(lambda text: observe(Note(text)), options.isolation, _own_paths(request), options.snapshots) as pool,
         BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
     ):
         session = Session(store, pool, options, observe, secrets, cgroups)

@@ -71,7 +71,7 @@ def examine(
     rung = _rung()
     in_place = rung is not None and rung.in_place and isolation in (Isolation.AUTO, Isolation.IN_PLACE)
     try:
-        probed = pool.run(Probe(store.ingest.new_directory()))
+        probed = pool.run(Probe(store.ingest.new_path()))
         checks.append(Check("user namespaces", State.OK, "allowed"))
     except BuildError as error:
         obstacle = user_namespace_obstacle()

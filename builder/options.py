@@ -35,6 +35,14 @@ class Isolation(Enum):
     AUTO = "auto"  # the best of these that works here
 
 
+class Snapshotter(Enum):
+    """How a RUN sees the layers below it, and what it changes stays apart from them."""
+
+    AUTO = "auto"  # overlays where they can be mounted, else copies
+    OVERLAY = "overlay"
+    COPY = "copy"  # the step runs in a directory of its own with copies of all files
+
+
 class Entitlement(Enum):
     """Something that a recipe gets only if the user allows it."""
 
@@ -90,6 +98,7 @@ class BuildOptions:
     jobs: int = 16  # the most RUN steps at a time
     network: Network = Network.DEFAULT
     isolation: Isolation = Isolation.FULL
+    snapshots: Snapshotter = Snapshotter.AUTO
     hosts: tuple[tuple[str, str], ...] = ()  # (name, address or HOST_GATEWAY) for /etc/hosts of RUN steps
     hostname: str = HOSTNAME  # of RUN steps
     limits: StepLimits = field(default_factory=StepLimits)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Tick,
         Transfer,
     )
-    from pybuild.builder.options import BuildOptions, Isolation, Network, Pull
+    from pybuild.builder.options import BuildOptions, Isolation, Network, Pull, Snapshotter
     from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, RegistryOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
@@ -79,6 +79,7 @@ __all__ = [
     "RegistryOutput",
     "RemoteError",
     "SandboxError",
+    "Snapshotter",
     "StepBroke",
     "StepFailed",
     "StepFinished",
@@ -103,7 +104,7 @@ _MODULES = {
         "CacheExported", "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput",
         "StepRef", "StepStarted", "Tick", "Transfer",
     ),
-    "pybuild.builder.options": ("BuildOptions", "Isolation", "Network", "Pull"),
+    "pybuild.builder.options": ("BuildOptions", "Isolation", "Network", "Pull", "Snapshotter"),
     "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "RegistryOutput", "TarOutput"),
     "pybuild.parser": ("ParseError",),
     "pybuild.remote.errors": ("RemoteError",),

@@ -163,6 +163,32 @@ class BoundFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiedFiles:
+    """A file or directory of the directory `root`, which holds copies made for this step: changes to them are lost.
+
+    `path` has no symbolic links.
+    """
+
+    target: str
+    root: str
+    path: str
+    directory: bool
+    read_only: bool
+
+    def describe(self) -> str:
+        return f"a copy of {self.path} on {self.target}"
+
+    def execute(self, root: Root) -> None:
+        fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            attributes = linux.MOUNT_ATTR_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
+            tree = _subtree(fd, self.path, attributes, directory=self.directory)
+        finally:
+            os.close(fd)
+        root.attach(tree, self.target, directory=self.directory)
+
+
+@dataclass(frozen=True, slots=True)
 class CacheDirectory:
     """A cache mount: the directory `path` in `store`, a directory of the store. Other steps can write to it too."""
 
@@ -188,9 +214,10 @@ class CacheDirectory:
         root.attach(tree, self.target, directory=True)
 
 
-MountOperation = Tmpfs | File | Program | SecretFile | AgentSocket | BoundFiles | CacheDirectory
+MountOperation = Tmpfs | File | Program | SecretFile | AgentSocket | BoundFiles | CopiedFiles | CacheDirectory
 _KINDS: dict[str, type[MountOperation]] = {
-    kind.__name__: kind for kind in (Tmpfs, File, Program, SecretFile, AgentSocket, BoundFiles, CacheDirectory)
+    kind.__name__: kind
+    for kind in (Tmpfs, File, Program, SecretFile, AgentSocket, BoundFiles, CopiedFiles, CacheDirectory)
 }
 
 

@@ -49,7 +49,9 @@ _DEVICE_LINKS = (
 def operations_for(spec: SandboxSpec) -> list[Operation]:
     """The operations that build a step's root filesystem, in order."""
     return [
-        Overlay(spec.lowers, spec.upper, spec.work, spec.mountpoint),
+        Overlay(spec.lowers, spec.upper, spec.work, spec.mountpoint)
+        if spec.lowers
+        else Copies(spec.upper, spec.mountpoint),
         Proc(open=spec.insecure) if spec.own_proc else HostProc(open=spec.insecure),
         Sys(new_network=spec.new_network and spec.own_sys),
         Dev(spec.shm_size),
@@ -80,6 +82,34 @@ class Overlay:
 
     def execute(self, root: Root) -> None:
         root.fd = mount_overlay(self.lowers, (self.upper, self.work), self.mountpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """A directory with copies of the files of all layers, where overlays cannot be mounted. The step changes it.
+
+    A mount of a filesystem of the machine keeps options that an overlay of the same directory would not have.
+    """
+
+    directory: str
+    mountpoint: str
+
+    def describe(self) -> str:
+        return "the directory with the files of the step"
+
+    def execute(self, root: Root) -> None:
+        fd = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
+            raise OperationRefused(
+                "the filesystem of the store is mounted with noexec, so no program of a step can start",
+                hint="choose another place with --root",
+            )
+        root.fd = linux.open_tree(fd, b"", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_EMPTY_PATH)
+        os.close(fd)
+        linux.mount_setattr(root.fd, linux.MOUNT_ATTR_NODEV)
+        place = os.open(self.mountpoint, _MOUNT_POINT | os.O_DIRECTORY | os.O_NOFOLLOW)
+        linux.move_mount(root.fd, place)
+        os.close(place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ class Root:
     def _make(self, above: str, name: str, directory: bool) -> None:
         parent = self.open_mount_point(above or ".", os.O_DIRECTORY)
         try:
-            if os.fstat(parent).st_dev == os.fstat(self.fd).st_dev:
+            if _mount_of(parent) == _mount_of(self.fd):
                 # A mount point made in the image would end up in the layer, so a target that it lacks is refused.
                 raise OperationRefused(f"cannot mount on /{above}/{name}: it does not exist")
             if directory:
@@ -101,6 +101,12 @@ class Root:
             raise OperationRefused(f"cannot make the mount point /{above}/{name}: {error.strerror}") from error
         finally:
             os.close(parent)
+
+
+def _mount_of(fd: int) -> str:
+    """The number of the mount that a descriptor is on. proc_pid_fdinfo(5). Other mounts can be of the same filesystem."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(line for line in file if line.startswith("mnt_id:"))
 
 
 def new_mount(fstype: str, options: Iterable[tuple[str, str | None]], attributes: int) -> int:

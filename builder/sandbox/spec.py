@@ -23,9 +23,9 @@ class SandboxSpec:
     uid: int
     gid: int
     groups: tuple[int, ...]
-    lowers: tuple[str, ...]  # directories, topmost first; never empty
+    lowers: tuple[str, ...]  # directories of an overlay, topmost first; none: `upper` itself is the root filesystem
     upper: str  # gets the command's changes
-    work: str  # the work directory that overlayfs needs next to `upper`
+    work: str  # the work directory that overlayfs needs next to `upper`; "" without an overlay
     mountpoint: str  # an empty directory, for the root filesystem
     files: str  # an empty directory: the mount point for generated files such as resolv.conf
     resolv_conf: str  # content

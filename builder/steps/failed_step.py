@@ -81,7 +81,14 @@ class FailureHandler:
         path = posixpath.join(step.spec.cwd, export.path)
         new_path = self._session.store.ingest.new_path
         job = ExportFailedStep(
-            step.spec.upper, step.layers, step.scaffold_toc, new_path(), new_path(), path, export.destination
+            step.spec.upper,
+            bool(step.spec.lowers),
+            step.layers,
+            step.scaffold_toc,
+            new_path(),
+            new_path(),
+            path,
+            export.destination,
         )
         try:
             written = self._session.pool.run(job)
@@ -102,7 +109,7 @@ class FailureHandler:
             spec,
             argv=(_shell(view_of(step.layers)),),
             env=(*spec.env, *added),
-            work=_new_work_directory(spec.work),
+            work=_new_work_directory(spec.work) if spec.lowers else "",
             mounts=tuple(_remount(mount) for mount in spec.mounts),
             terminal=True,
         )

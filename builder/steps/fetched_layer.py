@@ -90,6 +90,9 @@ async def _with_tree(
         # The job that reads can have a core, and waits for this one. If this one waited for a core too, all cores could
         # be held by jobs that read.
         try:
+            if await pool.overlay_obstacle(store.ingest.new_path):
+                reader.close()  # steps do not need trees
+                return
             whole = (await pool.job_without_core(MakeFedTree(directory), None, (reader,))).whole
         except PrivilegeError:
             reader.close()  # the RUN that needs the tree says what is missing, if it comes to that

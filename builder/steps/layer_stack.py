@@ -167,6 +167,13 @@ class LayerStacks:
             self._remember(layer)
         return found
 
+    async def readable(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
+        """The same layers, each with a tree or a blob, for a reader of their files. Raises SandboxError, StoreError."""
+        lost = [layer for layer in layers if layer.tree is None and layer.blob is None and len(self._toc(layer))]
+        await self._copied_trees.settle(layer.changeset for layer in lost)
+        settled = {layer.changeset: layer_place(self._store, layer.changeset, self._tree_map) for layer in lost}
+        return tuple(settled.get(layer.changeset, layer) for layer in layers)
+
     def view(self, layers: Sequence[LayerPlace]) -> View:
         """The root filesystem of these layers. Answers about those below the topmost are kept for the next step."""
         names = tuple(layer.changeset for layer in layers)

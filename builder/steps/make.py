@@ -103,6 +103,7 @@ class StepMaker:
         self._session = session
         self._pool = session.pool
         self._contexts = contexts
+        self._nodes = plan.nodes
         self._stacks = LayerStacks(session, bases_of_runs(plan.nodes), tables)
         self._users = ImageUsers(session)
         self._foreign = ForeignRuns(session, plan)
@@ -115,9 +116,12 @@ class StepMaker:
 
     @cached_property
     def _runs(self) -> RunMaker:
+        from pybuild.builder.steps.copied_roots import nodes_below_runs
         from pybuild.builder.steps.run import RunMaker
 
-        return RunMaker(self._session, self._stacks, self._users, self._layers, self._restorer)
+        return RunMaker(
+            self._session, self._stacks, self._users, self._layers, self._restorer, nodes_below_runs(self._nodes)
+        )
 
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy. Nothing is written."""

@@ -1,6 +1,6 @@
 """The sources of a RUN's mounts: trees of layers for bind mounts, and cache mounts, which the step holds while it runs.
 
-A bind mount shows an overlay of stored layers. So no other file of the machine can appear in it, wherever its
+A bind mount shows stored layers, through an overlay or as copies. So no other file of the machine can appear in it, wherever its
 links lead. Files of a context are first copied into a layer, as a COPY would do.
 """
 
@@ -15,14 +15,13 @@ from pybuild.builder.events import Note
 from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
-from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBindMount
+from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, literal_pattern
-from pybuild.builder.sandbox.mounts import BoundFiles
 from pybuild.builder.steps.mount_keys import mount_keys
 from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
-from pybuild.store.formats.toc import Kind, Toc
-from pybuild.store.layers.view import ROOT, LinkLoop
+from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import LinkLoop
 from pybuild.store.objects.cache_mounts import OpenCacheMount, TravelState
 from pybuild.values import frozen
 
@@ -32,9 +31,11 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.plan.graph import RunStep
+    from pybuild.builder.sandbox.mounts import BoundFiles, CopiedFiles
     from pybuild.builder.session import Session
     from pybuild.builder.steps.layer_stack import LayerStacks
     from pybuild.builder.steps.mount_keys import MountKeys
+    from pybuild.builder.steps.step_root import StepRoots
     from pybuild.store.objects.cache_mounts import CacheMountInUse
 
 
@@ -84,17 +85,25 @@ class MountSources:
         return self._copy(mount, layers, Output("", "", Compression.UNCOMPRESSED.value, None)).content()
 
     async def find(
-        self, step: RunStep, sources: Sequence[int | None], directory: str, cache_mounts: ExitStack, *, secret: bool
+        self,
+        step: RunStep,
+        sources: Sequence[int | None],
+        directory: str,
+        roots: StepRoots,
+        cache_mounts: ExitStack,
+        *,
+        secret: bool,
     ) -> MountedPaths:
         """Prepare everything that a step mounts, in its own `directory`. `secret`: whether it has a secret or an SSH agent.
 
         The cache mounts that the step takes are entered into `cache_mounts`, which releases them. Raises BuildError,
         StoreError.
         """
-        files: dict[FilesMount, BoundFiles] = {}
+        files: dict[FilesMount, BoundFiles | CopiedFiles] = {}
         for number, mount in enumerate(step.mounts):
             if isinstance(mount, FilesMount):
-                files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
+                found = await self.files(mount, sources)
+                files[mount] = await roots.bind(mount, found, f"{directory}/bound{number}")
         return MountedPaths(files, await self.caches(step, sources, cache_mounts, secret=secret))
 
     async def caches(
@@ -125,23 +134,6 @@ class MountSources:
         """The layers that a bind mount shows a part of. Raises CopyError if it is not there."""
         layers = await self._layers(mount, sources)
         return SourceFiles(layers, *self._resolve(mount, layers))
-
-    async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> BoundFiles:
-        layers = await self._layers(mount, sources)
-        path, is_directory = self._resolve(mount, layers)
-        trees = [layer.tree for layer in await self._stacks.with_trees(layers) if layer.tree is not None]
-        root = Toc.write(self._store.ingest.new_path(), [self._stacks.view(layers).lookup(b"") or ROOT])
-        await self._pool.job(PrepareBindMount(directory, root))
-        return BoundFiles(
-            mount.target,
-            (f"{directory}/above", *trees, f"{directory}/below"),
-            f"{directory}/upper",
-            f"{directory}/work",
-            f"{directory}/root",
-            path,
-            is_directory,
-            mount.read_only,
-        )
 
     async def _take(self, keys: MountKeys, mount: PlannedCacheMount, sources: Sequence[int | None]) -> OpenCacheMount:
         """A free directory of this key, or a new one; waits for a locked one that other builds hold."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class MountedPaths:
     """Where the sources of a step's mounts are on the disk."""
 
-    files: Mapping[FilesMount, sandbox.BoundFiles] = field(default_factory=dict)
+    files: Mapping[FilesMount, sandbox.BoundFiles | sandbox.CopiedFiles] = field(default_factory=dict)
     caches: Mapping[PlannedCacheMount, str] = field(default_factory=dict)  # directories
 
 

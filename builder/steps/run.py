@@ -11,36 +11,33 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
-from pybuild.builder.events import Note, StepOutput, layer_progress, step_broke
-from pybuild.builder.files.layer_contents import layer_place
+from pybuild.builder.events import Note, StepOutput, step_broke
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.host.mountinfo import filesystem_of
 from pybuild.builder.host.network import host_gateway, read_resolv_conf, step_resolv_conf
 from pybuild.builder.host.obstacles import SEE_DOCTOR
-from pybuild.builder.jobs.step import CommitStep, FinishStep, PrepareStep
 from pybuild.builder.options import HOST_GATEWAY, Network
 from pybuild.builder.plan.graph import source_mounts
 from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.sandbox.trial import HOST_NAME, PROC, SYS
+from pybuild.builder.steps.copied_roots import CopiedRoots
 from pybuild.builder.steps.full_disk import full_disk_hint
 from pybuild.builder.steps.mount_points import scaffold_for
 from pybuild.builder.steps.mount_sources import MountSources
 from pybuild.builder.steps.mounts import mount_points, sandbox_mounts, with_home
+from pybuild.builder.steps.overlay_roots import OverlayRoots
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.steps.workspace import Workspace
+from pybuild.builder.workers.pool import COPIES_WANTED
 from pybuild.builder.workers.tasks import with_background
 from pybuild.parser import SecretMount, SshMount
-from pybuild.store.formats.toc import Toc
-from pybuild.store.layers.view import ROOT
-from pybuild.store.objects.changesets import TREE
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from pybuild.builder.events import StepRef
-    from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.files.passwd import Identity
     from pybuild.builder.host.rung import Rung
     from pybuild.builder.plan.graph import Node, RunStep
@@ -52,6 +49,7 @@ if TYPE_CHECKING:
     from pybuild.builder.steps.new_layers import NewLayers
     from pybuild.builder.steps.pending_layer import OnListed, Parent
     from pybuild.builder.steps.run_in_place import InPlaceRuns
+    from pybuild.builder.steps.step_root import StepRoot, StepRoots
 
 _REFUSED_ID = (b"Invalid argument", b"Operation not permitted")  # what programs print if chown to an id fails
 _FULL = (b"No space left on device", b"Disk quota exceeded")
@@ -63,28 +61,38 @@ class _PreparedRun:
     """A RUN that is ready to start."""
 
     spec: SandboxSpec
-    layers: tuple[LayerPlace, ...]  # the layers below it, the topmost first, each with a tree
-    scaffold_toc: str
+    root: StepRoot
+    roots: StepRoots  # the way in which `root` was made
 
 
 class RunMaker:
     """Makes the RUN steps of one build."""
 
     def __init__(
-        self, session: Session, stacks: LayerStacks, users: ImageUsers, layers: NewLayers, restorer: MountRestorer
+        self,
+        session: Session,
+        stacks: LayerStacks,
+        users: ImageUsers,
+        layers: NewLayers,
+        restorer: MountRestorer,
+        below_runs: frozenset[int],
     ) -> None:
+        """`below_runs` are the nodes on which a RUN stands."""
         self._session = session
         self._store = session.store
         self._pool = session.pool
         self._stacks = stacks
         self._users = users
-        self._layers = layers
         self._noted: set[str] = set()
         self._workspace = Workspace(session)
+        self._layers = layers
         self._mount_sources = MountSources(session, stacks, restorer)
+        self._overlays = OverlayRoots(session, stacks, layers, self._workspace)
+        self._copies = CopiedRoots(session, stacks, layers, below_runs)
 
     def tidy(self) -> None:
         """Remove the directories of steps that have ended. No step may be running."""
+        self._copies.tidy()
         self._workspace.tidy()
 
     async def mounted(self, step: RunStep, sources: Sequence[int | None]) -> list[str]:
@@ -116,7 +124,7 @@ class RunMaker:
                     changeset, *_ = self._store.snapshots.changesets(await parent.written())
                     if changeset != parent.changeset:
                         return None
-                return await self._commit(node, directory, prepared, ref, on_listed)
+                return await prepared.roots.commit(node, prepared.root, ref, on_listed)
 
     async def _make_in_place(
         self, node: Node, step: RunStep, parent: Parent, sources: Sequence[int | None], ref: StepRef
@@ -150,15 +158,11 @@ class RunMaker:
         secrets, options = self._session.secrets, self._session.options
         mounts = secrets.available(step.mounts)
         rung, uplink = self._note_surroundings(step)
-        layers = await self._stacks.with_trees(layers)
+        roots = await self._roots()
         secret = any(isinstance(mount, SecretMount | SshMount) for mount in mounts)
-        paths = await self._mount_sources.find(step, sources, directory, cache_mounts, secret=secret)
+        paths = await self._mount_sources.find(step, sources, directory, roots, cache_mounts, secret=secret)
         scaffold = scaffold_for(view, mount_points(mounts, paths))
-        scaffold_tree = await self._workspace.scaffold(scaffold.entries)
-        upper, work = f"{directory}/tree/{TREE}", f"{directory}/work"
-        root = Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT])
-        os.mkdir(f"{directory}/tree", 0o700)
-        await self._pool.job(PrepareStep(upper, work, root))
+        root = await roots.prepare(layers, scaffold, directory)
         spec = SandboxSpec(
             argv=step.argv,
             env=with_home(step.env, identity.home),
@@ -166,9 +170,9 @@ class RunMaker:
             uid=identity.uid,
             gid=identity.gid,
             groups=identity.groups,
-            lowers=(scaffold_tree.directory, *(layer.tree for layer in layers if layer.tree is not None)),
-            upper=upper,
-            work=work,
+            lowers=root.lowers,
+            upper=root.upper,
+            work=root.work,
             mountpoint=self._workspace.mountpoint,
             files=self._workspace.files,
             resolv_conf=read_resolv_conf() if uplink is None else step_resolv_conf(read_resolv_conf(), uplink),
@@ -188,7 +192,7 @@ class RunMaker:
             own_ids=rung.own_ids or (self._pool.id_map.step_maps() if step.insecure else None),
             rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in options.limits.ulimits),
         )
-        return _PreparedRun(spec, layers, scaffold_tree.toc)
+        return _PreparedRun(spec, root, roots)
 
     async def _execute(self, prepared: _PreparedRun, parent: Parent, ref: StepRef) -> None:
         """Run the command to its end. Raises StepFailed, SandboxError, after doing what --on-fail asks for."""
@@ -203,35 +207,9 @@ class RunMaker:
             from pybuild.builder.steps.failed_step import FailedStep, FailureHandler
 
             self._session.observe(step_broke(ref, time.monotonic() - begun, error))
-            failed = FailedStep(ref, prepared.spec, prepared.layers, prepared.scaffold_toc)
+            failed = FailedStep(ref, prepared.spec, prepared.root.layers, prepared.root.scaffold_toc)
             handled = FailureHandler(self._session).handle(failed, error, self._in_cgroups)
             raise handled.as_reported() from error
-
-    async def _commit(
-        self, node: Node, directory: str, prepared: _PreparedRun, ref: StepRef, on_listed: OnListed | None
-    ) -> str:
-        """Turn the files that the command left in the step's directory into a changeset."""
-        changesets, id_map = self._store.changesets, self._pool.id_map.name
-        output, on_progress = self._layers.output_beside_tree(node.id), layer_progress(self._session.observe, ref)
-        # A failing step with limits stops all workers, so a layer of such a build is never left for later.
-        listing_first = on_listed is not None and self._session.cgroups is None
-        committed = await self._pool.job(
-            CommitStep(f"{directory}/tree/{TREE}", prepared.layers, prepared.scaffold_toc, output, listing_first),
-            on_progress,
-        )
-        changeset = changesets.adopt_with_tree(output.toc, id_map, f"{directory}/tree")
-        written = committed.written
-        if written is None:
-            assert on_listed is not None
-            on_listed(changeset)
-            layer = layer_place(self._store, changeset, id_map)
-            assert layer.tree is not None
-            output = self._layers.output_beside_tree(node.id)
-            written = await self._pool.job(FinishStep(layer.toc, layer.tree, output), on_progress)
-            changesets.replace_toc(changeset, output.toc)
-            self._stacks.forget(changeset)
-        self._layers.add_tar(changeset, written, output)
-        return changeset
 
     async def _command(self, spec: SandboxSpec, ref: StepRef) -> None:
         """Run the command of a step. Raises StepFailed, SandboxError."""
@@ -307,6 +285,18 @@ class RunMaker:
             self._note(text)
         return rung, network.uplink
 
+    async def _roots(self) -> StepRoots:
+        """The way to make root filesystems here. Raises PrivilegeError, SandboxError."""
+        obstacle = await self._pool.overlay_obstacle(self._store.ingest.new_path)
+        if not obstacle:
+            return self._overlays
+        self._note(copies_note(obstacle))
+        if os.statvfs(self._store.root).f_flag & os.ST_NOSUID:
+            self._note(
+                "the filesystem of the store is mounted with nosuid: sudo and capabilities of files do nothing in a RUN"
+            )
+        return self._copies
+
     def _note(self, text: str) -> None:
         """Tell the user something, once a build."""
         if text not in self._noted:
@@ -323,6 +313,16 @@ async def _parent_written_on_failure(parent: Parent) -> AsyncIterator[None]:
         if isinstance(parent, PendingLayer):
             await parent.written()
         raise
+
+
+def copies_note(obstacle: str) -> str:
+    """One line that says that steps do not run in overlays, and why."""
+    if obstacle == COPIES_WANTED:
+        return f"RUN steps work in copies of their files, as {COPIES_WANTED} asks for"
+    return (
+        f"RUN steps work in copies of their files, because the filesystem of the store takes no overlay ({obstacle}): a volume"
+        f" or a tmpfs is faster; {SEE_DOCTOR}"
+    )
 
 
 def _hosts(hostname: str, more: Sequence[tuple[str, str]]) -> str:

@@ -28,9 +28,11 @@ MODULES = {
     "layer": ("MakeTree", "Recompress", "WriteTar"),
     "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),
     "one_pass": ("FetchLayer", "MakeFedTree", "ReadLayer"),
+    "overlay_trial": ("TryOverlay",),
     "probe": ("Probe",),
     "push": ("FindMissing", "PushBlobs", "PushManifest"),
     "registry": ("FetchBlob", "FetchImage"),
+    "root": ("CommitRoot", "CopyBoundFiles", "PrepareRoot"),
     "step": (
         "CommitStep",
         "FinishStep",

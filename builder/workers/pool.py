@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
-from pybuild.builder.options import Isolation
+from pybuild.builder.options import Isolation, Snapshotter
 from pybuild.builder.sandbox.container_root import entered
 from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, run_until_complete, wait_readable
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.process import WorkerProcess
     from pybuild.builder.workers.sandbox_client import SandboxWorker, Status
 
+COPIES_WANTED = "--snapshots=copy"  # the obstacle if nothing was tried
 _MODULE = "pybuild.builder.workers.job_worker"
 _REGISTRY_MODULE = "pybuild.builder.workers.registry_worker"
 
@@ -42,8 +43,8 @@ R = TypeVar("R")
 class Pool:
     """A context manager: leaving it ends every worker and every process of every step.
 
-    `on_note` takes what workers tell the user: why they wait. `isolation` is that of the steps. `keep` are paths that steps
-    leave alone if they run in the root of this container.
+    `on_note` takes what workers tell the user: why they wait. `isolation` and `snapshots` are those of the steps. `keep` are
+    paths that steps leave alone if they run in the root of this container.
     """
 
     def __init__(
@@ -51,10 +52,13 @@ class Pool:
         on_note: Callable[[str], None] = lambda text: None,
         isolation: Isolation = Isolation.FULL,
         keep: Sequence[str] = (),
+        snapshots: Snapshotter = Snapshotter.AUTO,
     ) -> None:
         self.on_note = on_note
         self.keep = keep
         self._isolation = isolation
+        self._snapshots = snapshots
+        self._overlay_obstacle: str | None = None  # None: overlays have not been tried
         self._rung: Rung | None = None
         self._network: StepNetwork | None = None
         self._id_map: IdMap | None = None
@@ -107,6 +111,24 @@ class Pool:
             problem = "" if uplink is None else self._sandbox_worker().try_uplink(uplink)
             self._network = StepNetwork(None if problem else uplink, problem)
         return self._network
+
+    async def overlay_obstacle(self, new_path: Callable[[], str]) -> str:
+        """Why steps do not run in overlays here; "" if they do. Tried once, before the first step.
+
+        `new_path` gives an unused path on the filesystem of the steps. Raises PrivilegeError.
+        """
+        if self._snapshots is Snapshotter.OVERLAY:
+            return ""
+        if self._snapshots is Snapshotter.COPY:
+            return COPIES_WANTED
+        if self.rung.in_place:
+            return "in place nothing is mounted"
+        async with self.locks(("overlay",)):
+            if self._overlay_obstacle is None:
+                from pybuild.builder.jobs.overlay_trial import TryOverlay
+
+                self._overlay_obstacle = (await self._run(TryOverlay(new_path()))).obstacle
+        return self._overlay_obstacle
 
     def start_ahead(self) -> None:
         """Start the worker that will talk to a registry. It gets ready while this process does other things, such as parsing."""

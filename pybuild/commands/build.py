@@ -154,6 +154,7 @@ def _request(
             agents=steps.agents,
             isolation=steps.isolation,
             emulators=steps.emulators,
+            snapshots=steps.snapshots,
             hostname=step_hostname(sources.build_args),
             hosts=steps.hosts,
             limits=steps.limits,

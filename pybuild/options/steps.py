@@ -9,7 +9,15 @@ import click
 
 from pybuild.builder.limits import ULIMITS, UNLIMITED, StepLimits, Ulimit
 from pybuild.builder.on_failure import OnFail
-from pybuild.builder.options import HOST_GATEWAY, AgentSource, Entitlement, Isolation, Network, SecretSource
+from pybuild.builder.options import (
+    HOST_GATEWAY,
+    AgentSource,
+    Entitlement,
+    Isolation,
+    Network,
+    SecretSource,
+    Snapshotter,
+)
 from pybuild.options.arguments import size_option
 from pybuild.options.emulators import EMULATOR_HELP, parse_emulators
 from pybuild.options.groups import OptionGroup
@@ -31,6 +39,7 @@ class StepOptions:
     network: Network
     isolation: Isolation
     emulators: Mapping[str, str]  # processor -> path
+    snapshots: Snapshotter
     allow: frozenset[Entitlement]
     secrets: tuple[SecretSource, ...]
     agents: tuple[AgentSource, ...]
@@ -45,6 +54,7 @@ def _step_options(
     network: str,
     isolation: str,
     emulator: tuple[str, ...],
+    snapshots: str,
     allow: tuple[str, ...],
     secret: tuple[str, ...],
     ssh: tuple[str, ...],
@@ -61,6 +71,7 @@ def _step_options(
         network=Network(network),
         isolation=parse_isolation(isolation),
         emulators=parse_emulators(emulator),
+        snapshots=parse_snapshots(snapshots),
         allow=frozenset(map(Entitlement, allow)),
         secrets=parse_secrets(secret),
         agents=parse_agents(ssh),
@@ -77,6 +88,15 @@ def parse_isolation(value: str) -> Isolation:
     except ValueError:
         names = ", ".join(kind.value for kind in Isolation)
         raise click.UsageError(f"--isolation {value}: expected one of {names}") from None
+
+
+def parse_snapshots(value: str) -> Snapshotter:
+    """Raises click.UsageError."""
+    try:
+        return Snapshotter(value)
+    except ValueError:
+        names = ", ".join(kind.value for kind in Snapshotter)
+        raise click.UsageError(f"--snapshots {value}: expected one of {names}") from None
 
 
 def _host(value: str) -> tuple[str, str]:
@@ -171,6 +191,15 @@ STEPS = OptionGroup(
             "[PYBUILD_ISOLATION]",
         ),
         click.Option(["--emulator"], multiple=True, metavar="ARCH=PATH", help=EMULATOR_HELP),
+        click.Option(
+            ["--snapshots"],
+            default="auto",
+            show_default=True,
+            envvar="PYBUILD_SNAPSHOTS",
+            metavar="[auto|overlay|copy]",
+            help="How RUN steps see the layers below them: through an overlay, or in copies of all files, which is slower and "
+            "works on every filesystem. auto copies only where no overlay can be mounted. [PYBUILD_SNAPSHOTS]",
+        ),
         click.Option(
             ["--allow"],
             multiple=True,

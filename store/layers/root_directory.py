@@ -75,9 +75,16 @@ def prepare_root(
     return settle(_with_births(root_fd, files, special, known), scratch_fd)
 
 
-def put_layers(root_fd: int, layers: Sequence[LayerSource], present: dict[bytes, Fact]) -> list[Entry]:
-    """Put layers, the topmost first, on what a root holds, of which `present` are the facts. Returns their visible entries."""
+def put_layers(
+    root_fd: int, layers: Sequence[LayerSource], present: dict[bytes, Fact], part: bytes = b""
+) -> list[Entry]:
+    """Put layers, the topmost first, on what a root holds, of which `present` are the facts. Returns their visible entries.
+
+    With `part` only what is at that path and below it, and the directories above it.
+    """
     found, hiding = merged([layer.toc for layer in layers])
+    if part:
+        found = {path: row for path, row in found.items() if _is_part(path, part)}
     if present:
         _remove(
             root_fd,
@@ -188,6 +195,10 @@ def tidy_root(root_fd: int, found: RootChanges, facts: Facts, scaffold: Toc, bel
     directories.close()
     _refresh(root_fd, found.files, {*gone, *times})
     return _with_births(root_fd, found.files, not_on_disk(found.changes.entries), facts)
+
+
+def _is_part(path: bytes, part: bytes) -> bool:
+    return not path or path == part or path.startswith(part + b"/") or part.startswith(path + b"/")
 
 
 def _with_births(root_fd: int, files: dict[bytes, Fact], special: list[bytes], known: Facts | None) -> Facts:
