@@ -35,7 +35,8 @@ _FACTS = "facts"
 class PrepareRoot:
     """Make the directory of a root ready for a step on `layers`, the topmost first, with the mount points of `scaffold_toc`.
 
-    It holds the lowest `present` of the layers, as an earlier step left them; if 0, it is made.
+    It holds the lowest `present` of the layers, as an earlier step left them; if 0, it is made. The paths `separate` get files
+    of their own, although they are names of one file.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -43,6 +44,7 @@ class PrepareRoot:
     layers: tuple[LayerPlace, ...]
     present: int
     scaffold_toc: str
+    separate: tuple[str, ...]
 
     def run(self) -> Done:
         if not self.present:
@@ -51,9 +53,18 @@ class PrepareRoot:
         known = _read_facts(self.directory) if self.present else None
         new = _sources(self.layers[: len(self.layers) - self.present])
         with opened_directory(self.directory) as scratch, opened_directory(f"{self.directory}/{TREE}") as fd:
-            facts = prepare_root(fd, new, known, Toc.open(self.scaffold_toc), view_of(self.layers), scratch)
+            scaffold, view = Toc.open(self.scaffold_toc), view_of(self.layers)
+            facts = prepare_root(fd, new, known, scaffold, view, scratch, frozenset(map(os.fsencode, self.separate)))
         _write_facts(self.directory, facts)
         return Done()
+
+
+@frozen
+class RootCommitted:
+    """The layer of a RUN, or None: the step changed files with several names, and must run again with `separate` names."""
+
+    written: Written | None
+    separate: tuple[str, ...] = ()
 
 
 @frozen
@@ -66,14 +77,16 @@ class CommitRoot:
     scaffold_toc: str
     output: Output
 
-    def run(self) -> Written:
+    def run(self) -> RootCommitted:
         facts, below, scaffold = _read_facts(self.directory), view_of(self.layers), Toc.open(self.scaffold_toc)
         with opened_directory(f"{self.directory}/{TREE}") as fd:
             found = root_changes(fd, below, facts, scaffold)
+            if found.shared:
+                return RootCommitted(None, tuple(map(os.fsdecode, found.shared)))
             with TreeContent(fd) as content:
                 written = write_output(found.changes.entries, content, self.output, found.changes.links)
             _write_facts(self.directory, tidy_root(fd, found, facts, scaffold, below))
-        return written
+        return RootCommitted(written)
 
 
 def changes_in_root(tree: str, fd: int, below: View, scaffold: Toc) -> RootChanges:

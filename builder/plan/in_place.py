@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.limits import StepLimits
-from pybuild.builder.options import Network
+from pybuild.builder.options import Network, Snapshotter
 from pybuild.builder.plan.graph import RunStep
 from pybuild.parser import TmpfsMount
 
@@ -43,10 +43,12 @@ def _refuse_options(options: BuildOptions) -> None:
         "--shm-size": options.limits.shm_size != StepLimits().shm_size,
         **{controller.option: True for controller in options.limits.controllers},
         "--on-fail": options.on_fail.wanted,
+        "--snapshots": options.snapshots is not Snapshotter.AUTO,
     }
     hints = {
         "--add-host": "hostAliases of a pod and --add-host of docker run do it",
         "--on-fail": "after the failure the root of the container has the files of the step",
+        "--snapshots": "leave it out, and PYBUILD_SNAPSHOTS unset: the root of the container itself becomes the stage",
     }
     for option, is_given in given.items():
         if is_given:

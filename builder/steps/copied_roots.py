@@ -3,6 +3,9 @@
 Such a root is made once for several RUN of a stage: a step finds it as the one before left it, and layers that came between
 (a COPY) are put on it. A step that fails takes its root with it, and of several steps on one layer only the first finds a
 root. Each layer is written as a tar at once: nothing but the tar survives the build, and no step begins on an unwritten layer.
+
+A step that writes through one of several names of a file of the image runs twice: only where each name has a file of its own is
+its layer the one that an overlay gives (store/layers/root_directory.py).
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import layer_progress
+from pybuild.builder.events import Note, layer_progress
 from pybuild.builder.jobs.root import CommitRoot, CopyBoundFiles, PrepareRoot
 from pybuild.builder.plan.graph import RunStep
 from pybuild.builder.sandbox.mounts import CopiedFiles
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
     from pybuild.builder.session import Session
     from pybuild.builder.steps.layer_stack import LayerStacks
     from pybuild.builder.steps.mount_points import Scaffold
-    from pybuild.builder.steps.mount_sources import SourceFiles
     from pybuild.builder.steps.new_layers import NewLayers
     from pybuild.builder.steps.pending_layer import OnListed
+    from pybuild.builder.steps.step_root import SourceFiles
 
 
 def nodes_below_runs(nodes: Sequence[Node]) -> frozenset[int]:
@@ -66,13 +69,16 @@ class CopiedRoots:
         self._layers = layers
         self._below_runs = below_runs
         self._free: list[_FreeRoot] = []
+        self._separate: dict[tuple[str, ...], set[str]] = {}  # by layers: names that a step on them must have files of
 
     async def prepare(self, layers: tuple[LayerPlace, ...], scaffold: Scaffold, directory: str) -> StepRoot:
         layers = await self._stacks.readable(layers)
         scaffold_toc = Toc.write(self._store.ingest.new_path(), scaffold.entries)
         place = f"{directory}/root"
-        present = self._take(tuple(layer.changeset for layer in layers), place)
-        await self._pool.job(PrepareRoot(place, layers, present, scaffold_toc))
+        wanted = tuple(layer.changeset for layer in layers)
+        present = self._take(wanted, place)
+        separate = tuple(sorted(self._separate.get(wanted, ())))
+        await self._pool.job(PrepareRoot(place, layers, present, scaffold_toc, separate))
         return StepRoot((), f"{place}/{TREE}", "", layers, scaffold_toc)
 
     def _take(self, wanted: tuple[str, ...], place: str) -> int:
@@ -85,15 +91,21 @@ class CopiedRoots:
         os.rename(best.directory, place)
         return len(best.changesets)
 
-    async def commit(self, node: Node, root: StepRoot, ref: StepRef, on_listed: OnListed | None) -> str:
+    async def commit(self, node: Node, root: StepRoot, ref: StepRef, on_listed: OnListed | None) -> str | None:
         output, on_progress = self._layers.output(node.id), layer_progress(self._session.observe, ref)
         place = os.path.dirname(root.upper)
-        written = await self._pool.job(CommitRoot(place, root.layers, root.scaffold_toc, output), on_progress)
-        changeset = self._layers.adopt(written, output)
+        job = CommitRoot(place, root.layers, root.scaffold_toc, output)
+        committed = await self._pool.job(job, on_progress)
+        below = tuple(layer.changeset for layer in root.layers)
+        if committed.written is None:
+            self._separate.setdefault(below, set()).update(committed.separate)
+            text = f"the step runs again, because it changed a file with {len(committed.separate)} names: {committed.separate[0]}"
+            self._session.observe(Note(text))
+            return None
+        changeset = self._layers.adopt(committed.written, output)
         if node.id in self._below_runs:
             directory = self._store.ingest.new_path()
             os.rename(place, directory)
-            below = (layer.changeset for layer in root.layers)
             self._free.append(_FreeRoot(directory, (changeset, *below)))
         return changeset
 

@@ -19,6 +19,7 @@ from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, literal_pattern
 from pybuild.builder.steps.mount_keys import mount_keys
 from pybuild.builder.steps.mounts import MountedPaths
+from pybuild.builder.steps.step_root import SourceFiles
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Kind
 from pybuild.store.layers.view import LinkLoop
@@ -45,15 +46,6 @@ class RestoredMount:
 
     directory: str
     travel: TravelState
-
-
-@frozen
-class SourceFiles:
-    """A file or directory of layers, the topmost first; no part of its path is a link."""
-
-    layers: tuple[LayerPlace, ...]
-    path: str
-    is_directory: bool
 
 
 class MountRestorer(Protocol):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pybuild.builder.session import Session
     from pybuild.builder.steps.layer_stack import LayerStacks
     from pybuild.builder.steps.mount_points import Scaffold
-    from pybuild.builder.steps.mount_sources import SourceFiles
     from pybuild.builder.steps.new_layers import NewLayers
     from pybuild.builder.steps.pending_layer import OnListed
+    from pybuild.builder.steps.step_root import SourceFiles
     from pybuild.builder.steps.workspace import Workspace
 
 

@@ -112,7 +112,7 @@ class RunMaker:
 
         `on_listed` is called with the changeset as soon as the next step can begin on it. Returns None if `parent` was
         pending and another build has recorded that step first: then this step ran on a tree that the image will not
-        have.
+        have. Also if the step must run again for another reason (copied_roots.py).
         """
         if self._pool.rung.in_place:
             return await self._make_in_place(node, step, parent, sources, ref)

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Node, RunStep, StepMount
     from pybuild.builder.session import Session
     from pybuild.builder.steps.layer_stack import LayerStacks
-    from pybuild.builder.steps.mount_sources import MountSources, SourceFiles
+    from pybuild.builder.steps.mount_sources import MountSources
     from pybuild.builder.steps.new_layers import NewLayers
+    from pybuild.builder.steps.step_root import SourceFiles
     from pybuild.store.layers.view import View
 
     Execute: TypeAlias = Callable[[SandboxSpec, StepRef], Awaitable[None]]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import FilesMount, Node
     from pybuild.builder.sandbox.mounts import BoundFiles, CopiedFiles
     from pybuild.builder.steps.mount_points import Scaffold
-    from pybuild.builder.steps.mount_sources import SourceFiles
     from pybuild.builder.steps.pending_layer import OnListed
 
 
@@ -27,6 +26,15 @@ class StepRoot:
     scaffold_toc: str
 
 
+@frozen
+class SourceFiles:
+    """A file or directory of layers, the topmost first; no part of its path is a link."""
+
+    layers: tuple[LayerPlace, ...]
+    path: str
+    is_directory: bool
+
+
 class StepRoots(Protocol):
     """A way to make root filesystems of steps: overlay_roots.py, copied_roots.py."""
 
@@ -34,10 +42,10 @@ class StepRoots(Protocol):
         """Make the root of a step on these layers, in the step's own `directory`. Raises BuildError, StoreError."""
         ...
 
-    async def commit(self, node: Node, root: StepRoot, ref: StepRef, on_listed: OnListed | None) -> str:
+    async def commit(self, node: Node, root: StepRoot, ref: StepRef, on_listed: OnListed | None) -> str | None:
         """Turn what the command of a step has changed into a changeset. Raises BuildError, StoreError.
 
-        `on_listed` can be called with the changeset, as soon as the next step can begin on it.
+        `on_listed` can be called with the changeset, as soon as the next step can begin on it. None: the step must run again.
         """
         ...
 

@@ -5,8 +5,8 @@ looked at once, and only those whose facts have changed are compared with the Vi
 equal. What is gone is a whiteout, if its directory is still one. The layer is the one that an overlay would have given, because
 step_changes.py decides for both what belongs into it, with two exceptions:
 
-* A write to a file with several names changes all of them; an overlay separates them first. So a root that is made for a
-  step has a file of its own for each name (`root_directory.make_root`).
+* A write to a file with several names changes all of them; an overlay separates them first. `RootChanges.shared` has these
+  names; where it is empty, both ways agree.
 * rename(2) of a directory of the image works here; an overlay answers EXDEV, and programs copy it.
 
 The caller makes sure that nothing writes to the directory any more.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pybuild.store.formats.toc import Kind, parent_of
 from pybuild.store.formats.whiteout import refuse_reserved
 from pybuild.store.layers.mapped_ids import MappedIds
-from pybuild.store.layers.root_facts import MODE, Facts, births, look
+from pybuild.store.layers.root_facts import MODE, NAMES, Facts, births, look
 from pybuild.store.layers.step_changes import CAPABILITY, ChangeFinder, StepChanges, attribute_names, is_nothing
 from pybuild.store.layers.tree_files import DirectoryCache
 from pybuild.store.system.syscalls import birth_time
@@ -40,6 +40,7 @@ class RootChanges(NamedTuple):
     changes: StepChanges  # entries and links of the layer, as `write_output` takes them; TreeContent(root_fd) has the content
     files: dict[bytes, Fact]  # the facts about all that is there now
     looked_at: list[bytes]  # paths whose facts were not those of before, new ones too
+    shared: list[bytes]  # names of files that had several, of which a change through one name changed others too
     nothing: list[bytes]  # what is there and no layer can hold: sockets, whiteouts
 
 
@@ -94,7 +95,8 @@ class _Root(ChangeFinder):
                 parent = files.get(parent_of(path))
                 if parent is not None and stat.S_ISDIR(parent[MODE]) and not _is_below(path, leave_alone):
                     self.add_removed(path)
-            return RootChanges(self.finish(), files, looked_at, nothing)
+            shared = self._shared(files)
+            return RootChanges(self.finish(), files, looked_at, shared, nothing)
         finally:
             self._directories.close()
 
@@ -105,9 +107,26 @@ class _Root(ChangeFinder):
         born = self._facts.births.get(path, 0)
         return not born or birth_time(*self._directories.locate(path)) == born
 
+    def were_one_file(self, paths: list[bytes]) -> bool:
+        facts = [self._facts.files.get(path) for path in paths]
+        return None not in facts and len({fact[:2] for fact in facts if fact is not None}) == 1
+
     def directory(self, path: bytes) -> Entry:
         fd, name = self._directories.locate(path)
         return self.entry(path, os.lstat(name, dir_fd=fd), {}, self.before(path))
+
+    def _shared(self, files: dict[bytes, Fact]) -> list[bytes]:
+        """The names of the files that had several names, still have two of these, and have changed."""
+        groups: dict[tuple[int, int], list[bytes]] = {}
+        for path, fact in self._facts.files.items():
+            if fact[NAMES] > 1 and not stat.S_ISDIR(fact[MODE]):
+                groups.setdefault(fact[:2], []).append(path)
+        shared = []
+        for inode, names in groups.items():
+            left = [path for path in names if path in files and files[path][:2] == inode]
+            if len(left) > 1 and any(map(self.has_changed, left)):
+                shared += names
+        return shared
 
     def _changed_facts(self, files: dict[bytes, Fact]) -> list[bytes]:
         """The paths of which the facts prove nothing."""

@@ -1,9 +1,12 @@
 """A root filesystem in a real directory, for a step where overlays cannot be mounted.
 
-The directory holds exactly what the View of its layers says, and beside it the mount points of the step. Each name has a file
-of its own, also hard links: a write to one name must not change the others, as it does not in an overlay. Files are copies,
+The directory holds exactly what the View of its layers says, and beside it the mount points of the step. Files are copies,
 which share blocks where the filesystem can (copy_file_range(2)). They are never hard links into the store: a step can write
 through them.
+
+Names of one file are names of one file here too: programs see that, and busybox has 400 of them. A write to one of them changes
+all, which it does not in an overlay. `RootChanges.shared` tells of it; then the step runs again in a root where each of these
+names has a file of its own (`separate`).
 
 Nothing else writes to the directory while a function of this module does. A step wrote to it before, but what is there was
 looked at after its end, so every parent of a path is known to be a real directory.
@@ -25,16 +28,15 @@ from pybuild.store.layers.root_changes import not_on_disk
 from pybuild.store.layers.root_facts import INODE, MODE, MTIME, NAMES, Facts, births, fact_of, look, settle
 from pybuild.store.layers.tree_files import DirectoryCache
 from pybuild.store.layers.tree_maker import TreeMaker, copy_content
-from pybuild.store.layers.view import ROOT
+from pybuild.store.layers.view import ROOT, View
 from pybuild.store.system.directories import opened_directory, remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence, Set
     from contextlib import AbstractContextManager
 
     from pybuild.store.layers.root_changes import RootChanges
     from pybuild.store.layers.root_facts import Fact
-    from pybuild.store.layers.view import View
     from pybuild.store.system.streams import Readable
 
 _CHUNK = 1 << 20
@@ -57,12 +59,18 @@ class LayerSource(Protocol):
 
 
 def prepare_root(
-    root_fd: int, new: Sequence[LayerSource], known: Facts | None, scaffold: Toc, view: View, scratch_fd: int
+    root_fd: int,
+    new: Sequence[LayerSource],
+    known: Facts | None,
+    scaffold: Toc,
+    view: View,
+    scratch_fd: int,
+    separate: Set[bytes] = frozenset(),
 ) -> Facts:
     """Make a root ready for a step that sees `view` and the mount points of `scaffold`; return its settled facts.
 
     `new` are the layers to put on what is there, the topmost first; `known` the facts about that, None if the root is
-    empty. `scratch_fd` is a directory on the same filesystem. Raises InvalidImage, DigestMismatch, OSError.
+    empty. `scratch_fd` is a directory on the same filesystem, `separate` are names that get files of their own. Raises InvalidImage, DigestMismatch, OSError.
     """
     if known is None or new:
         special = not_on_disk(put_layers(root_fd, new, {} if known is None else known.files))
@@ -70,7 +78,8 @@ def prepare_root(
     else:
         special = []
         files = dict(known.files)
-    touched = separate_names(root_fd, files) | add_mount_points(root_fd, scaffold, view)
+    shared = {path: fact for path, fact in files.items() if path in separate} if separate else {}
+    touched = separate_names(root_fd, shared) | add_mount_points(root_fd, scaffold, view)
     _refresh(root_fd, files, touched)
     return settle(_with_births(root_fd, files, special, known), scratch_fd)
 
@@ -95,9 +104,12 @@ def put_layers(
         )
     maker = TreeMaker(root_fd)
     files: list[list[Entry]] = [[] for _ in layers]
-    directories = []
+    directories, links = [], []
+    first_name = _first_names([layer.toc for layer in layers])
     for number, entry in found.values():
-        if entry.kind is Kind.FILE:
+        if (first := first_name(number, entry)) != entry.path:
+            links.append(entry._replace(hardlink=first))
+        elif entry.kind is Kind.FILE:
             files[number].append(entry)
         elif entry.kind is Kind.DIRECTORY:
             directories.append(entry)
@@ -113,6 +125,8 @@ def put_layers(
         else:
             with layer.tar() as tar:
                 read_from_tar(maker, root_fd, tar, entries)
+    for entry in links:
+        maker.link(entry)
     for entry in reversed(directories):
         maker.finish_directory(entry._replace(opaque=False))
     maker.close()
@@ -125,8 +139,25 @@ def put_layers(
     return [entry for _, entry in found.values()]
 
 
+def _first_names(tocs: Sequence[Toc]) -> Callable[[int, Entry], bytes]:
+    """A function that is asked about each visible entry of layers, once, and knows the first name of its file so far."""
+    view = View(tocs) if any(toc.links for toc in tocs) else None
+    names: dict[tuple[int, bytes], bytes] = {}
+
+    def first_name(number: int, entry: Entry) -> bytes:
+        if entry.kind is Kind.DIRECTORY:
+            return entry.path
+        file = (number, entry.hardlink or entry.path) if view is None else view.file_of(tocs[number], entry)
+        return names.setdefault(file, entry.path)
+
+    return first_name
+
+
 def separate_names(root_fd: int, files: dict[bytes, Fact]) -> set[bytes]:
-    """Give each name of a root a file of its own; return the paths that this changed. The facts may be those before that."""
+    """Give each name among `files` that is one of several a file of its own; return the paths that this changed.
+
+    `files` are facts about a part of a root, as it is; afterwards those of the returned paths are old.
+    """
     groups: dict[tuple[int, int], list[bytes]] = {}
     for path, fact in files.items():
         if fact[NAMES] > 1 and not stat.S_ISDIR(fact[MODE]):

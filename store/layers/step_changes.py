@@ -78,6 +78,10 @@ class ChangeFinder:
         """The entry of a directory in which something changed."""
         raise NotImplementedError
 
+    def were_one_file(self, paths: list[bytes]) -> bool:
+        """Whether the step found these paths as names of one file, so that the layers below say it already."""
+        return False
+
     # -- what they call
 
     def before(self, path: bytes) -> Entry | None:
@@ -112,6 +116,10 @@ class ChangeFinder:
         if inode is not None:
             self._inodes[path] = inode
         return entry
+
+    def has_changed(self, path: bytes) -> bool:
+        """Whether a candidate is part of the layer so far."""
+        return path in self._changed
 
     def entry(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
         """The entry of a file; `before` is what the step found at its path."""
@@ -183,7 +191,7 @@ class ChangeFinder:
         for names in self._unchanged.values():
             # Names of one inode have different owners or types if only one of them tells what the tree cannot hold.
             group = [entry.path for entry in names if entry._replace(path=names[0].path) == names[0]]
-            if len(group) > 1:
+            if len(group) > 1 and not self.were_one_file(group):
                 yield tuple(sorted(group, key=sort_key))
 
     def _digest(self, path: bytes) -> bytes:
