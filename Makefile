@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance containers image pages users attack fuzz faults bench tools clean
+.PHONY: help demo test lint coverage conformance containers image pages users attack fuzz faults bench tools clean dist zipapp deb install-matrix
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -22,6 +22,11 @@ help:
 	@echo "make pages        measure the page of an image with 500,000 paths in a browser; fails if it is slower than promised"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
+
+	@echo "make dist         the sdist and the wheel, checked as PyPI would check them, in dist/"
+	@echo "make zipapp       a single file with everything, for this Python and this processor, in dist/"
+	@echo "make deb          the Debian package pybuild-image, for this Python and this processor, in dist/"
+	@echo "make install-matrix  install it in every way in roots of Debian 12, 13 and forky, as root; some minutes"
 
 $(VENV)/ready: pyproject.toml
 	fixtures/make_venv.sh "$(PYTHON)" $(VENV)
@@ -76,6 +81,27 @@ fuzz: $(VENV)/fuzz-ready
 faults: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m tests.faults --minutes $(or $(MINUTES),60) \
 	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PYBUILD_SEED),--seed $(PYBUILD_SEED)) $(KINDS)
+
+$(VENV)/release-ready: $(VENV)/ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e '.[release]'
+	touch $@
+
+# The same commit gives the same bytes, whenever it is built.
+dist zipapp deb: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+
+dist: $(VENV)/release-ready
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
+zipapp: dist
+	$(BIN)/python packaging/make_zipapp.py dist
+
+deb: dist
+	packaging/make_deb.sh dist/*.whl dist
+
+install-matrix: dist
+	$(SUDO) $(BIN)/python packaging/install_matrix.py dist $(SUITES)
 
 bench: $(VENV)/ready
 	bench/install_tools.sh
