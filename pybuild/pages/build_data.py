@@ -117,9 +117,12 @@ def _earlier(log: StoredLog) -> dict[str, object]:
     found = timeline(events, {})
     summary = _summary(log.build, events, found, running=log.running)
     steps = [
-        {"stage": s.stage, "number": s.number, "instruction": s.instruction, "outcome": s.outcome, "seconds": s.seconds}
+        {
+            "stage": s.stage, "number": s.number, "platform": s.platform, "instruction": s.instruction,
+            "outcome": s.outcome, "seconds": s.seconds,
+        }
         for s in found.steps
-    ]
+    ]  # fmt: skip
     return {**{name: summary[name] for name in ("build", "state", "end", "time", "built")}, "steps": steps}
 
 
@@ -128,7 +131,7 @@ def _step(
 ) -> dict[str, object]:
     output, size = outputs.of(step.node)
     data: dict[str, object] = {
-        "node": step.node, "stage": step.stage, "number": step.number, "total": step.total,
+        "node": step.node, "stage": step.stage, "number": step.number, "total": step.total, "platform": step.platform,
         "instruction": step.instruction, "outcome": step.outcome, "start": round(step.start, 3),
         "end": round(step.end, 3), "wait": round(step.wait, 3), "critical": step.critical, "output": output,
         "output_size": size, "line": 0 if built is None else built.line,

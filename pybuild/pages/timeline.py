@@ -25,6 +25,7 @@ class TimedStep:
     end: float
     wait: float = 0.0  # between the end of what it needs and its start
     critical: bool = False  # the build waited for it
+    platform: str = ""  # in a build for several
 
     @property
     def seconds(self) -> float:
@@ -87,7 +88,8 @@ def timeline(events: Iterable[Mapping[str, Any]], needs: Mapping[int, Sequence[i
 def _step(event: Mapping[str, Any], outcome: str, start: float, end: float) -> TimedStep:
     number, total = (value if isinstance(value := event.get(name), int) else 0 for name in ("number", "total"))
     stage, instruction = (str(event.get(name, "")) for name in ("stage", "instruction"))
-    return TimedStep(event["node"], stage, number, total, instruction, outcome, start, end)
+    platform = str(event.get("platform", ""))
+    return TimedStep(event["node"], stage, number, total, instruction, outcome, start, end, platform=platform)
 
 
 def _start(steps: Mapping[int, TimedStep], node: int, event: Mapping[str, Any], now: float) -> float:

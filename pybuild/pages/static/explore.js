@@ -134,7 +134,7 @@ function filesSection(explorer) {
   const select = (id, options) => make("select", { id }, options.map(([value, text]) => make("option", { value }, text)));
   const text = make("input", { type: "search", id: "filter-text", placeholder: "name, or part of a path", autocomplete: "off", spellcheck: "false" });
   const layer = select("filter-layer", [["-1", "all"], ...explorer.layers.map((one, at) => [at, `#${at + 1} ${tidy(one.instruction).slice(0, 60)}`])]);
-  const owner = select("filter-owner", [["", "anyone"], ...files.owners.map(([name, number]) => [name, `${name} (${count(number)})`])]);
+  const owner = select("filter-owner", [["", "anyone"], ...files.owners.slice(0, 300).map(([name, number]) => [name, `${name} (${count(number)})`])]);
   const special = select("filter-special", [
     ["", "anything"], ["files", "files only"], ["links", "links"], ["devices", "devices and FIFOs"], ["setuid", "setuid or setgid"],
     ["capability", "with capabilities"], ["writable", "writable by everybody"],

@@ -13,12 +13,12 @@ function seconds(value) {
 
 const compared = (now, before) => `${seconds(Math.abs(now - before))} ${now < before ? "less" : "more"} than the build before`;
 const change = (now, before) => `${now - before < 0 ? "−" : "+"}${seconds(Math.abs(now - before))}`;
-const stepName = (step) => (step.number ? `${step.stage} ${step.number}/${step.total}` : step.stage);
+const stepName = (step) => [step.platform, step.stage, step.number ? `${step.number}/${step.total}` : ""].filter(Boolean).join(" ");
 const imageSize = (built) => (built?.layers ?? []).reduce((sum, layer) => sum + (layer.size || 0), 0);
 
 /** The same step in the build before: with the same text, at the same place if there are several. */
 function earlierStep(step, earlier) {
-  const same = (earlier?.steps ?? []).filter((other) => other.instruction === step.instruction && other.stage === step.stage);
+  const same = (earlier?.steps ?? []).filter((other) => other.instruction === step.instruction && other.stage === step.stage && other.platform === step.platform);
   return same.find((other) => other.number === step.number) ?? same[0];
 }
 
@@ -150,7 +150,7 @@ function stepsSection(data) {
 function imageSection(data) {
   if (!data.built) return null;
   const before = new Set((data.earlier?.built?.layers ?? []).map((layer) => layer.digest));
-  const rows = (data.built.layers ?? []).map((layer) => [size(layer.size), make("span", { class: "mono" }, layer.instruction || "(of the base)"),
+  const rows = (data.built.layers ?? []).map((layer) => [size(layer.size), [(layer.platforms ?? []).join(" "), " ", make("span", { class: "mono" }, layer.instruction || "(of the base)")],
     before.size ? (before.has(layer.digest) ? "as before" : make("span", { class: "added" }, "new")) : ""]);
   const largest = (data.built.largest ?? []).map((added) => [size(added.size), make("span", { class: "mono" }, added.path), make("span", { class: "mono" }, added.instruction)]);
   const outputs = data.outputs.map((out) => make("li", {}, out.event === "pushed" ? `pushed ${out.image}: ${size(out.sent)} sent, ${size(out.spared)} spared`

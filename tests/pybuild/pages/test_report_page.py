@@ -149,6 +149,27 @@ def test_a_build_that_was_stopped(pybuild: Pybuild, tmp_path: Path) -> None:
     pybuild.assert_whole()
 
 
+def test_a_build_for_several_platforms(browser: Browser, pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "c", "FROM scratch\nCOPY Buildfile /\n")
+    pybuild("-q", "--platform=linux/amd64,linux/arm64", "--report", "r.html", "--explore", "e.html", context, cwd=tmp_path)
+    with browser.open(tmp_path / "r.html") as tab:
+        assert sorted(tab.texts(".line b")) == ["linux/amd64 stage-0 1/1", "linux/arm64 stage-0 1/1"]
+        assert "linux/amd64 linux/arm64 COPY" in re.sub(r"\s+", " ", tab.text("#image"))
+    with browser.open(tmp_path / "e.html") as tab:
+        assert "1 path, " in tab.text(".found")
+
+
+def test_a_store_that_cannot_be_written(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
+    build = (*pybuild.command, "--report", str(tmp_path / "r.html"), str(context))
+    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, str(pybuild.root), *build]
+    done = subprocess.run(command, env={**pybuild.env(), "TMPDIR": str(tmp_path)}, capture_output=True, text=True)
+    assert (done.returncode, "Read-only file system" in done.stderr) == (1, True), done.stderr
+    assert (tmp_path / "r.html").stat().st_size > 10_000
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("pybuild-log-")]
+
+
 def test_the_page_of_the_image_and_silence(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nCOPY Buildfile /\n")
     done = pybuild("-q", "--report", "r.html", "--explore", "e.html", context, cwd=tmp_path)
