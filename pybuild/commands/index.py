@@ -19,6 +19,7 @@ from pybuild.builder.transfer.places import StorePlace, parse_place
 from pybuild.builder.transfer.source import opened_source
 from pybuild.builder.transfer.workshop import CopyWorkshop
 from pybuild.options.arguments import name_and_value, platforms_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.progress import kind_for, progress_for
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
@@ -55,7 +56,7 @@ def _options() -> list[click.Option]:
 
 @index.command("create", params=_options())
 @click.argument("name")
-@click.argument("sources", nargs=-1, required=True)
+@click.argument("sources", nargs=-1, required=True, shell_complete=complete_images)
 @click.pass_context
 def create_(
     ctx: click.Context, name: str, sources: tuple[str, ...], platforms: tuple[Platform, ...],
@@ -71,8 +72,8 @@ def create_(
 
 
 @index.command("add", params=_options())
-@click.argument("name")
-@click.argument("sources", nargs=-1, required=True)
+@click.argument("name", shell_complete=complete_images)
+@click.argument("sources", nargs=-1, required=True, shell_complete=complete_images)
 @click.pass_context
 def add_(
     ctx: click.Context, name: str, sources: tuple[str, ...], platforms: tuple[Platform, ...],
@@ -86,7 +87,7 @@ def add_(
 
 
 @index.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @click.argument("which", nargs=-1, required=True, metavar="PLATFORM|DIGEST...")
 @click.pass_obj
 def rm(root: str, name: str, which: tuple[str, ...]) -> int:
@@ -100,7 +101,7 @@ def rm(root: str, name: str, which: tuple[str, ...]) -> int:
 
 
 @index.command(params=[tls_verify_option()])
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @click.option("--raw", is_flag=True, help="Print the index as it is, byte for byte.")
 @click.pass_obj
 def inspect(root: str, name: str, raw: bool, tls_verify: bool) -> int:

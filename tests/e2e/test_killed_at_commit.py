@@ -93,6 +93,14 @@ def test_a_build(pybuild: Pybuild, tmp_path: Path, when: str, output: str) -> No
 
 
 @WHEN
+def test_a_build_for_several_platforms(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+    context = write_context(tmp_path / "c", "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /\n", amd64="1", arm64="2")
+    words = ("--platform=linux/amd64,linux/arm64", "-t", "app", "-o", f"type=local,dest={tmp_path}/files", context)
+    runs = kill_everywhere(Pybuild(tmp_path / "new", EPOCH), tmp_path, when, *words)
+    assert len({run.out for run in runs}) == 1
+
+
+@WHEN
 def test_a_build_that_takes_a_cache_and_writes_one(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
     """The records of the cache become records of the store, and its layers are fetched and read."""
     context = write_context(tmp_path / "c", RECIPE, file="x")

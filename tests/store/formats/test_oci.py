@@ -143,6 +143,8 @@ def test_an_index_selects_by_platform() -> None:
         ("armel", "linux/arm/v6"), ("linux/i386/v9", "linux/386"), ("macos/aarch64", "darwin/arm64"),
         ("windows/amd64", "windows/amd64"), ("riscv64", "linux/riscv64"), ("linux/sparc64", "linux/sparc64"),
         ("arm/v6", "linux/arm/v6"), ("linux", str(Platform.host())), ("linux/386", "linux/386"),
+        ("Windows(10.0.17763+win32k)/amd64", "windows(10.0.17763+win32k)/amd64"),
+        ("windows(+b+a)/amd64", "windows(+a+b)/amd64"),
     ],
 )  # fmt: skip
 def test_a_platform_has_one_normal_form(text: str, normal: str) -> None:
@@ -150,10 +152,34 @@ def test_a_platform_has_one_normal_form(text: str, normal: str) -> None:
     assert Platform.parse(normal) == Platform.parse(text)
 
 
-@pytest.mark.parametrize("text", ["linux/", "/amd64", "a/b/c/d", "linux//v7", ""])
+@pytest.mark.parametrize("text", ["linux/", "/amd64", "a/b/c/d", "linux//v7", "", "x", "windows(1/amd64"])
 def test_a_platform_has_two_or_three_parts(text: str) -> None:
     with pytest.raises(InvalidImage, match="invalid platform"):
         Platform.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "expected"),
+    [
+        ("windows/amd64", "windows(10.0.17763.5458)/amd64", True),
+        ("windows(10.0.17763)/amd64", "windows(10.0.17763.5458)/amd64", True),
+        ("windows(10.0.1776)/amd64", "windows(10.0.17763.5458)/amd64", False),
+        ("windows(10.0.20348)/amd64", "windows(10.0.17763.5458)/amd64", False),
+        ("windows(10.0.20348)/amd64", "windows/amd64", True),
+        ("windows(+a)/amd64", "windows(+b)/amd64", False),
+        ("windows(+a)/amd64", "windows(1.0+a)/amd64", True),
+        ("linux/amd64", "windows/amd64", False),
+    ],
+)
+def test_versions_of_a_system_match_by_their_beginning(wanted: str, found: str, expected: bool) -> None:
+    assert Platform.parse(wanted).matches(Platform.parse(found)) is expected
+
+
+def test_an_entry_keeps_version_and_features_of_the_system() -> None:
+    platform = Platform.parse("windows(10.0.17763+win32k)/amd64")
+    index = Index((Descriptor(MediaType.OCI_MANIFEST, Digest.parse(A), 1, platform=platform),))
+    assert b'"os.version":"10.0.17763","os.features":["win32k"]' in index.to_bytes()
+    assert Index.from_bytes(index.to_bytes()) == index
 
 
 def config(**fields: object) -> bytes:
