@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance containers image pages users attack fuzz faults bench tools clean dist zipapp deb install-matrix
+.PHONY: help demo test thorough lint coverage conformance containers image pages users attack fuzz faults bench tools clean dist zipapp deb install-matrix
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
 	@echo "make test         lint, type check and run all tests, as root"
+	@echo "make thorough     make test with all parameters of the slow tests and as all kinds of users; about half an hour"
 	@echo "make lint         ruff, mypy and codespell only"
 	@echo "make coverage     which lines of builder/{jobs,sandbox,workers} tests reach, in all processes; fails below 90 %"
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
@@ -16,7 +17,7 @@ help:
 	@echo "                  MINUTES=N of each, TARGETS=\"tar recipe\" for some only, JOBS=N at once"
 	@echo "make faults       kill, starve and damage builds and stores for up to an hour, as root; MINUTES=N [60], ROUNDS=N,"
 	@echo "                  KINDS=\"killed crowd\" for some kinds only, PYBUILD_SEED=N for the same faults again"
-	@echo "make conformance  only the recipes with results recorded from BuildKit"
+	@echo "make conformance  only the recipes with results recorded from BuildKit, each as root and as an ordinary user"
 	@echo "make containers   build a real recipe in containers of every kind: the same layers, or a clear word; a few minutes"
 	@echo "make image        build pybuild's own image with this checkout: .image/pybuild.tar"
 	@echo "make pages        measure the page of an image with 500,000 paths in a browser; fails if it is slower than promised"
@@ -46,14 +47,17 @@ lint: $(VENV)/ready
 
 # The tests of a file share fixtures, so one process runs the whole file.
 test: tools lint
-	$(SUDO) $(BIN)/python -m pytest -n auto --dist loadfile
+	$(SUDO) env PYBUILD_SHARE=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+thorough: tools lint
+	$(SUDO) env PYBUILD_EVERYBODY=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # All processes that these tests start are measured too, also those that end by exec or by a signal.
 coverage: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m fixtures.measure_coverage
 
 conformance: tools $(VENV)/ready
-	$(SUDO) $(BIN)/python -m pytest tests/conformance
+	$(SUDO) env PYBUILD_EVERYBODY=1 $(BIN)/python -m pytest tests/conformance
 
 containers: tools $(VENV)/ready
 	$(SUDO) env PYBUILD_CONTAINERS=all $(BIN)/python -m pytest tests/containers/test_matrix.py tests/containers/test_in_place.py \

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
+from collections import defaultdict
 from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING
@@ -32,6 +34,27 @@ def pytest_configure() -> None:
     ready = CHECKOUT / ".venv" / "ready"
     if ready.exists() and ready.stat().st_mtime < (CHECKOUT / "pyproject.toml").stat().st_mtime:
         pytest.exit("pyproject.toml is newer than .venv: make .venv/ready", returncode=4)
+
+
+# Of the parameter sets of each test in these directories, `make test` runs one of so many; all run without PYBUILD_SHARE.
+SHARES = {"tests/e2e": 3, "tests/containers": 3, "tests/builder/steps": 2, "tests/builder/solve": 2, "tests/builder/workers": 2}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take a share of the parameter sets of each test, always the same ones, and at least one of each test."""
+    if "PYBUILD_SHARE" not in os.environ:
+        return
+    sets: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        sets[item.nodeid.partition("[")[0]].append(item.nodeid)
+    kept = set()
+    for test, names in sets.items():
+        share = next((share for place, share in SHARES.items() if test.startswith(f"{place}/")), 1)
+        # Neighbours in the order of a checksum have nothing in common: all values of all parameters occur.
+        names.sort(key=lambda name: zlib.crc32(name.encode()))
+        kept.update(names[: -(-len(names) // share)])
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
 
 
 @pytest.fixture(scope="session")
