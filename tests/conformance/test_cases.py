@@ -84,20 +84,17 @@ FAILS = [name for name in NAMES if not read_json(CASES / name, "expected.json")[
 PEOPLE = ("root", "range")
 
 
-def _by_person(pair: tuple[str, str]) -> str:
-    return pair[1]
-
-
 def built_by_people(names: list[str]) -> pytest.MarkDecorator:
     """Each case with one of the people, or with all of them."""
     everybody = "PYBUILD_EVERYBODY" in os.environ
+    # In this order the store of each of them is made once.
     pairs = [
         (name, person)
+        for turn, person in enumerate(PEOPLE)
         for number, name in enumerate(names)
-        for person in (PEOPLE if everybody else (PEOPLE[number % len(PEOPLE)],))
+        if everybody or number % len(PEOPLE) == turn
     ]
-    # In this order the store of each of them is made once.
-    return pytest.mark.parametrize(("name", "bench"), sorted(pairs, key=_by_person), indirect=["bench"])
+    return pytest.mark.parametrize(("name", "bench"), pairs, indirect=["bench"])
 
 
 def test_all_cases_are_run() -> None:
