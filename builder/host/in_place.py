@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError
@@ -46,6 +47,7 @@ _OF_EVERY_IMAGE = frozenset(
         "var",
     ]
 )
+_WAIT_SECONDS, _PAUSE_SECONDS = 5.0, 0.05
 _PAGE = "docs/user/containers.md"
 
 
@@ -72,17 +74,25 @@ def lacking_capabilities() -> list[str]:
 
 
 def lock_root() -> int:
-    """A descriptor that has the container's root until it is closed. Raises PrivilegeError if another build has it."""
+    """A descriptor that has the container's root until all its copies are closed: the worker of the steps has one too.
+
+    What a killed build has started ends within a moment. Raises PrivilegeError if another build has the root.
+    """
     fd = os.open(HOME, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise PrivilegeError(
-            "another build of this container runs steps in its root",
-            hint="build one image after the other, or each in a container of its own",
-        ) from None
-    return fd
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            os.close(fd)
+            raise PrivilegeError(
+                "another build of this container runs steps in its root",
+                hint="build one image after the other, or each in a container of its own",
+            ) from None
 
 
 def restore_name_service() -> None:

@@ -50,7 +50,7 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
             "a seccomp filter of this process denies namespaces, as the default filters of Docker and Kubernetes do",
             "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or a pod with "
             "seccompProfile: Unconfined and procMount: Unmasked; without systempaths=unconfined or procMount, build with "
-            "--isolation=container",
+            "--isolation=container; in pybuild's own image, as root, RUN needs none of these (docs/user/kubernetes.md)",
         )
     if number in (errno.ENOSPC, errno.EUSERS):
         return Obstacle(

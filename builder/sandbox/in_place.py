@@ -42,8 +42,11 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def main(fd: int) -> None:
-    """Serve the main process at the other end of the socket `fd` until it is gone."""
+def main(fd: int, _lock: int) -> None:
+    """Serve the main process at the other end of the socket `fd` until it is gone.
+
+    The lock of the container's root stays open until then: no other build may use it while a step of this one is ended.
+    """
     raise_open_files()
     linux.set_child_subreaper(True)
     InPlaceWorker(Channel(socket.socket(fileno=fd))).serve()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.builder.errors import SandboxError
 from pybuild.builder.events import Note, layer_progress
-from pybuild.builder.host.in_place import SCRATCH, held_paths, lock_root, restore_name_service
+from pybuild.builder.host.in_place import SCRATCH, held_paths, restore_name_service
 from pybuild.builder.jobs.in_place import CommitInPlace, CopiedMount, PrepareInPlace, RootMemory
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, ScriptMount
 from pybuild.builder.sandbox.spec import SandboxSpec
@@ -66,7 +66,6 @@ class InPlaceRuns:
         self._mount_sources = mount_sources
         self._execute = execute
         self._memory: RootMemory | None = None
-        self._lock = -1  # of the root; until this process ends
 
     async def make(
         self,
@@ -79,8 +78,6 @@ class InPlaceRuns:
     ) -> str:
         """Run a step on `layers`, the topmost first; return its changeset. Raises BuildError, StoreError."""
         async with self._pool.locks(("container root",)):
-            if self._lock < 0:
-                self._lock = lock_root()
             memory, self._memory = self._memory, None  # the root is unknown until the step has ended well
             restore_name_service()
             found = held_paths(self._store.root, self._pool.keep)

@@ -63,6 +63,7 @@ class Pool:
         self._network: StepNetwork | None = None
         self._id_map: IdMap | None = None
         self._sandbox: SandboxWorker | None = None
+        self._root_lock = -1  # of the root of the container, once steps run there
         self._workers: set[WorkerProcess] = set()
         self._idle: dict[bool, list[WorkerProcess]] = {False: [], True: []}  # in_namespace -> workers without a job
         self._cores = Semaphore(os.cpu_count() or 1)
@@ -214,6 +215,8 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._root_lock >= 0:
+            os.close(self._root_lock)
 
     def _sandbox_worker(self) -> SandboxWorker:
         if self._sandbox is None:
@@ -229,10 +232,12 @@ class Pool:
                         raise
                     self._isolation, self._id_map = Isolation.IN_PLACE, None  # the last rung
             if self._sandbox is None:
-                from pybuild.builder.host.in_place import require_in_place
+                from pybuild.builder.host.in_place import lock_root, require_in_place
 
                 require_in_place()
-                self._sandbox = SandboxWorker(None)
+                if self._root_lock < 0:
+                    self._root_lock = lock_root()
+                self._sandbox = SandboxWorker(None, lock=self._root_lock)
             if self._emulators:  # those of a worker that was stopped
                 self._sandbox.emulate(self._emulators)
         return self._sandbox

@@ -50,15 +50,18 @@ class SandboxWorker:
     to try them (sandbox/trial.py).
     """
 
-    def __init__(self, id_map: IdMap | None, *, attempt: bool = False) -> None:
-        """Start it. Without an id map it makes no namespaces, and its steps run in the root of the container.
+    def __init__(self, id_map: IdMap | None, *, attempt: bool = False, lock: int = -1) -> None:
+        """Start it. Without an id map it makes no namespaces, and its steps run in the root of the container, of which it
+        then has the `lock` as long as it lives.
 
         Raises PrivilegeError if this machine does not allow a user namespace, or not this map.
         """
         self.refused: dict[str, str] = {}
         self._attempt = attempt
         module = "worker" if id_map is not None else "in_place"
-        self._process = WorkerProcess(f"pybuild.builder.sandbox.{module}", paths=[packages_directory()])
+        self._process = WorkerProcess(
+            f"pybuild.builder.sandbox.{module}", paths=[packages_directory()], pass_fds=(lock,) if lock >= 0 else ()
+        )
         try:
             if id_map is not None:
                 self._enter(id_map)

@@ -64,6 +64,7 @@ class ChangeFinder:
         self.scaffold = scaffold
         self._ids = MappedIds.of_this_process()
         self._changed: dict[bytes, Entry] = {}
+        self._digests: dict[tuple[int, int], bytes] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._unchanged: dict[tuple[int, int], list[Entry]] = {}  # dropped entries of files with several names
         self._old_names: dict[tuple[int, int], Entry] = {}  # of files with several names: one that exists below
@@ -108,7 +109,7 @@ class ChangeFinder:
         if inode is not None and before is not None:
             self._old_names.setdefault(inode, entry)
         if before is not None and same_metadata(entry, before):
-            if entry.kind is not Kind.FILE or not entry.size or self._digest(path) == before.sha256:
+            if entry.kind is not Kind.FILE or not entry.size or self._digest(path, inode) == before.sha256:
                 if inode is not None:
                     self._unchanged.setdefault(inode, []).append(entry)
                 return entry
@@ -194,11 +195,16 @@ class ChangeFinder:
             if len(group) > 1 and not self.were_one_file(group):
                 yield tuple(sorted(group, key=sort_key))
 
-    def _digest(self, path: bytes) -> bytes:
+    def _digest(self, path: bytes, inode: tuple[int, int] | None) -> bytes:
+        """The digest of a file. One with several names is read once: a busybox has four hundred."""
+        if inode is not None and inode in self._digests:
+            return self._digests[inode]
         hasher = hashlib.sha256()
         with TreeContent(self.root) as content:
             for chunk in content.chunks(Entry(path, Kind.FILE)):
                 hasher.update(chunk)
+        if inode is not None:
+            self._digests[inode] = hasher.digest()
         return hasher.digest()
 
 

@@ -97,3 +97,35 @@ def index_of(package: Path) -> str:
     fields = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout.strip()
     data = package.read_bytes()
     return f"{fields}\nFilename: ./{package.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n\n"
+
+
+def test_builds_killed_at_any_moment_leave_a_root_that_the_next_one_makes_right(base_archive: Path) -> None:
+    """50 builds in one container, each killed by kill -9 while it switches between two roots, runs commands or writes layers."""
+    person = make_own_image()
+    try:
+        person.pybuild()("import", person.take(base_archive))
+        lines = "RUN rm -r /home && mkdir /d && seq 200 > /d/f && (sleep 1000 &)\nRUN rm /bin/[a-c]* && echo > /tmp/x\n"
+        other = "RUN test ! -e /d && ls /home /bin/cat && mkdir -m 700 /home/me && rm -r /usr\n"
+        recipe = f"FROM {BASE} AS one\n{lines}FROM {BASE} AS two\n{other}FROM {BASE}\n"
+        context = person.context("context", recipe + "COPY --from=one /d /d\nCOPY --from=two /home /h\nRUN ls /d /h > /list\n")
+        build = f"pybuild --progress=quiet --no-cache -o type=oci,dest={person.home}/image.tar,compression=uncompressed"
+        rounds = f"i=0; while [ $i -lt 50 ]; do {build} {context} & p=$!; usleep $((i * 40000)); kill -9 $p; wait; i=$((i + 1)); done"
+        said = person.shell(
+            f"{rounds} 2>/dev/null; {build} {context} && pybuild fsck && ls /dev/shm /pybuild/run; ps -o args",
+            SOURCE_DATE_EPOCH="1700000000",
+        )
+        assert "0 damaged, 0 left over" in said.out, said.err
+        assert "sleep 1000" not in said.out
+        assert "pybuild-" not in said.out.partition("0 left over")[2].partition("COMMAND")[0]
+        killed = [hashlib.sha256(layer).hexdigest() for layer in read_archive(person.home / "image.tar").layers]
+    finally:
+        forget(person)
+    machine = make_person("root")
+    try:
+        machine.pybuild()("import", machine.take(base_archive))
+        context = machine.context("context", recipe + "COPY --from=one /d /d\nCOPY --from=two /home /h\nRUN ls /d /h > /list\n")
+        output = f"type=oci,dest={machine.home}/image.tar,compression=uncompressed"
+        machine.pybuild(SOURCE_DATE_EPOCH="1700000000")("-o", output, context)
+        assert killed == [hashlib.sha256(layer).hexdigest() for layer in read_archive(machine.home / "image.tar").layers]
+    finally:
+        forget(machine)
