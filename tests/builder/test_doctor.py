@@ -64,7 +64,7 @@ def test_no_check_fails_on_this_machine(person: Person) -> None:
     done = person.pybuild()("doctor", "--json")
     checks = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
     assert list(checks) == [
-        "kernel", "user namespaces", "ids", "overlay", "/proc", "isolation full", "isolation container", "network", "cgroups", "limits", "space", "processors", "emulators", "git",
+        "kernel", "user namespaces", "ids", "overlay", "/proc", "isolation full", "isolation container", "isolation in-place", "network", "cgroups", "limits", "space", "processors", "emulators", "git",
     ]  # fmt: skip
     assert {name for name, check in checks.items() if check["state"] == "fail"} == set()
     person.pybuild().assert_whole()
