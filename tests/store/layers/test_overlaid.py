@@ -14,7 +14,7 @@ from tests.support.layer_stacks import LAYER, members, table
 
 
 @given(st.lists(LAYER, min_size=1, max_size=5))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_pass_finds_what_views_find(layers: list[list[tuple[str, bytes]]]) -> None:
     tables: list[Toc] = []
     for layer in layers:
