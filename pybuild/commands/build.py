@@ -84,7 +84,7 @@ def build(
             return answer(display.call, request, store, progress_for("json", info) if display.kind == "json" else None)
         with (
             pages.after_build(store, info.id) as logs,
-            closing(LoggedDisplay(progress_for(display.kind, info), info, logs)) as observe,
+            closing(LoggedDisplay(progress_for(display.kind, info, display.colour), info, logs)) as observe,
         ):
             try:
                 image = run(request, store, observe, keep_storage, complete=outlast)

@@ -11,7 +11,7 @@ import click
 from pybuild.builder.errors import StepFailed
 from pybuild.options.call import Call, read_call
 from pybuild.options.groups import OptionGroup
-from pybuild.progress import KINDS, kind_for
+from pybuild.progress import COLOURS, KINDS, kind_for
 from pybuild.values import frozen
 
 
@@ -22,6 +22,7 @@ class DisplayOptions:
     kind: str  # a display of pybuild.progress.progress_for
     call: Call | None  # what to print in place of building; None: the recipe is built
     exit_code: str  # "1" or "run"
+    colour: str = "auto"  # one of pybuild.progress.COLOURS
 
     def status_of(self, error: Exception) -> int:
         """The exit status of a build that ended with this error."""
@@ -29,13 +30,13 @@ class DisplayOptions:
 
 
 def _display_options(
-    *, progress: str, quiet: bool, check: bool, call: str | None, format: str | None, exit_code: str
+    *, progress: str, quiet: bool, check: bool, call: str | None, format: str | None, exit_code: str, colour: str
 ) -> DisplayOptions:
     try:
         kind = kind_for("quiet" if quiet else progress, os.environ, terminal=sys.stderr.isatty())
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return DisplayOptions(kind, read_call(call, format, check=check), exit_code)
+    return DisplayOptions(kind, read_call(call, format, check=check), exit_code, colour)
 
 
 class _Kind(click.Choice):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
@@ -60,6 +61,13 @@ DISPLAY = OptionGroup(
             show_default=True,
             help="How to show progress; auto is a live view on a terminal, groups and annotations in GitHub Actions, and"
             " plain lines elsewhere.",
+        ),
+        click.Option(
+            ["--color", "--colour", "colour"],
+            type=click.Choice(COLOURS),
+            default="auto",
+            show_default=True,
+            help="When to colour what is shown; auto is on a terminal, unless the variable NO_COLOR is set.",
         ),
         click.Option(["-q", "--quiet"], is_flag=True, help="Show only the digest of the image, and errors."),
         click.Option(["--check"], is_flag=True, help="Only list warnings and mistakes of the recipe: build nothing."),

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from pybuild.progress.formatting import BuildInfo
     from pybuild.store.formats.digest import Digest
 
-__all__ = ["KINDS", "Progress", "human_size", "kind_for", "progress_for"]
+__all__ = ["COLOURS", "KINDS", "Progress", "colour_for", "human_size", "kind_for", "progress_for"]
 
 KINDS = ("auto", "tty", "plain", "json", "quiet")
+COLOURS = ("auto", "always", "never")
 
 
 class Progress(Protocol):
@@ -57,13 +58,31 @@ def kind_for(asked: str, environ: Mapping[str, str], *, terminal: bool) -> str:
             return asked
 
 
-def progress_for(kind: str, build: BuildInfo | None) -> Progress:
-    """The display that `kind_for` chose, on standard error. Without a build, JSON becomes plain lines."""
+def colour_for(asked: str, environ: Mapping[str, str], *, terminal: bool) -> bool:
+    """Whether a value of --color means colours: `auto` does on a terminal that has them, unless NO_COLOR is not empty.
+
+    Source: https://no-color.org/ , by which an option for colours is stronger than the variable.
+    """
+    match asked:
+        case "always":
+            return True
+        case "never":
+            return False
+        case _:
+            return terminal and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb")
+
+
+def progress_for(kind: str, build: BuildInfo | None, colour: str = "auto") -> Progress:
+    """The display that `kind_for` chose, on standard error. Without a build, JSON becomes plain lines.
+
+    `colour` is one of COLOURS; JSON and GitHub's commands are never coloured.
+    """
+    coloured = colour_for(colour, os.environ, terminal=sys.stderr.isatty())
     match kind:
         case "tty":
             from pybuild.progress.terminal import TerminalProgress
 
-            return TerminalProgress(2, colour=not os.environ.get("NO_COLOR"), clock=time.monotonic)
+            return TerminalProgress(2, colour=coloured, clock=time.monotonic)
         case "json" if build is not None:
             from pybuild.progress.jsonlines import JsonProgress
 
@@ -79,4 +98,4 @@ def progress_for(kind: str, build: BuildInfo | None) -> Progress:
         case _:
             from pybuild.progress.plain import PlainProgress
 
-            return PlainProgress(sys.stderr.buffer, time.monotonic, terminal=sys.stderr.isatty())
+            return PlainProgress(sys.stderr.buffer, time.monotonic, terminal=sys.stderr.isatty(), colour=coloured)

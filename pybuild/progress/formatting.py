@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LAYER_SECONDS = 5.0  # between two lines about the layer of a step
 _SHORT = 60  # characters
+_RATE_SECONDS = 2.0  # after which the rate of a transfer tells how long it takes
+BOLD, DIM, RED, GREEN, CYAN = "1", "2", "31", "32", "36"  # parameters of SGR, ECMA-48 8.3.117
 
 
 @frozen
@@ -50,6 +52,34 @@ class BuildInfo:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         id_ = f"{stamp}.{int(now * 1000) % 1000:03d}Z-{os.urandom(2).hex()}"
         return BuildInfo(id_, redact(context), recipe, target, name)
+
+
+def styled(text: str, style: str, colour: bool) -> str:
+    """The text in a style, if there are colours."""
+    return f"\x1b[{style}m{text}\x1b[0m" if style and text and colour else text
+
+
+@frozen
+class Rate:
+    """How fast a transfer is, from when it was first heard of."""
+
+    since: float
+    begun_with: int  # bytes that were there then
+
+    def text(self, now: float, done: int, total: int | None) -> str:
+        """`, 5.0 MB/s, 12 s left`; "" as long as nothing can be said, and no time for an unknown size."""
+        seconds = now - self.since
+        if seconds <= 0:
+            return ""
+        rate = int((done - self.begun_with) / seconds)
+        text = f", {human_size(rate)}/s"
+        if rate and total is not None and seconds >= _RATE_SECONDS:
+            text += f", {_seconds_left((total - done) / rate)} left"
+        return text
+
+
+def _seconds_left(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def step_name(step: StepRef) -> str:

@@ -31,6 +31,12 @@ from pybuild.builder.events import (
     Transfer,
 )
 from pybuild.progress.formatting import (
+    BOLD,
+    CYAN,
+    DIM,
+    GREEN,
+    RED,
+    Rate,
     Totals,
     cache_line,
     exported_line,
@@ -38,6 +44,7 @@ from pybuild.progress.formatting import (
     pushed_line,
     rule_line,
     step_name,
+    styled,
     warning_line,
 )
 from pybuild.progress.terminal_text import clip, harmless
@@ -50,9 +57,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import StepRef
 
 _TAIL = 4  # lines of output shown for a running step, if there is room
-_RATE_SECONDS = 2.0  # after which the rate of a transfer tells how long it takes
 _PARTIAL = 4096  # bytes kept of an unfinished line; more than the width of a terminal
-_BOLD, _DIM, _RED, _GREEN, _CYAN = "1", "2", "31", "32", "36"
 
 
 @dataclass(slots=True)
@@ -82,10 +87,10 @@ def _whole_characters(data: bytes) -> bytes:
 
 @dataclass(slots=True)
 class _Transfer:
-    since: float
-    begun_with: int
+    rate: Rate
     done: int
     total: int | None
+    verb: str
 
 
 @frozen
@@ -128,11 +133,11 @@ class LiveView:
             case StepFinished(step=step, cached=cached, seconds=seconds):
                 self._steps = max(self._steps, step.of)
                 self._running.pop(step.node, None)
-                state, style = ("CACHED", _GREEN) if cached else (_seconds(seconds), "")
+                state, style = ("CACHED", GREEN) if cached else (_seconds(seconds), "")
                 self._new_lines.append(_Line(step.instruction, step_name(step), state, style, whole=False))
             case StepBroke(step=step):
                 self._running.pop(step.node, None)
-                self._new_lines.append(_Line(step.instruction, step_name(step), "FAILED", _RED, whole=False))
+                self._new_lines.append(_Line(step.instruction, step_name(step), "FAILED", RED, whole=False))
             case Transfer():
                 self._transfer(event)
             case Note(text=text):
@@ -156,12 +161,12 @@ class LiveView:
         """The build has ended: show running steps as stopped, and the summary if it succeeded."""
         for running in self._running.values():
             step = running.step
-            self._new_lines.append(_Line(step.instruction, step_name(step), "stopped", _RED, whole=False))
+            self._new_lines.append(_Line(step.instruction, step_name(step), "stopped", RED, whole=False))
         self._running.clear()
         self._transfers.clear()
         if finished:
             first, *layers = self._totals.summary()
-            self._new_lines.append(_Line(first, style=_BOLD))
+            self._new_lines.append(_Line(first, style=BOLD))
             self._new_lines += [_Line(line, whole=False) for line in layers]
 
     def new_lines(self, columns: int) -> list[str]:
@@ -181,7 +186,7 @@ class LiveView:
         for each in shown:
             seconds = _seconds(self._clock() - each.since)
             text = f"{each.layer}  {each.step.instruction}" if each.layer else each.step.instruction
-            lines.append(self._format(_Line(text, step_name(each.step), seconds, _BOLD), columns))
+            lines.append(self._format(_Line(text, step_name(each.step), seconds, BOLD), columns))
             lines += [self._output_line(line, columns) for line in each.last(tail)]
         if len(shown) < len(running) and room:
             lines.append(clip(f"and {len(running) - len(shown)} more running", columns))
@@ -192,7 +197,7 @@ class LiveView:
         text = f"{totals.seconds:.1f} s"
         if self._steps and (totals.run or totals.cached or self._running):
             text += f": {totals.run + totals.cached} of {self._steps} steps, {totals.cached} cached, {len(self._running)} running"
-        return self._styled(clip(text, columns), _CYAN)
+        return self._styled(clip(text, columns), CYAN)
 
     def _format(self, line: _Line, columns: int | None) -> str:
         """Name and state come first, so that they are visible on a narrow terminal too."""
@@ -207,16 +212,18 @@ class LiveView:
     def _output_line(self, line: bytes, columns: int) -> str:
         if columns < 8:
             return ""
-        return self._styled("    | ", _DIM) + harmless(line[: _PARTIAL * 4], columns - 6, colour=self._colour)
+        return self._styled("    | ", DIM) + harmless(line[: _PARTIAL * 4], columns - 6, colour=self._colour)
 
     def _styled(self, text: str, style: str) -> str:
-        return f"\x1b[{style}m{text}\x1b[0m" if style and text and self._colour else text
+        return styled(text, style, self._colour)
 
     def _transfer(self, event: Transfer) -> None:
         name = event.name
         if not event.ended:
             self._fetched.discard(name)
-            known = self._transfers.setdefault(name, _Transfer(self._clock(), event.done, event.done, event.total))
+            known = self._transfers.setdefault(
+                name, _Transfer(Rate(self._clock(), event.done), event.done, event.total, event.verb)
+            )
             known.done, known.total = event.done, event.total
         elif name not in self._fetched:
             # A transfer can report its end more than once.
@@ -226,20 +233,12 @@ class LiveView:
 
     def _transfer_line(self, name: str, columns: int) -> str:
         transfer = self._transfers[name]
-        seconds = self._clock() - transfer.since
         text = f"[{name}] {human_size(transfer.done)}"
         if transfer.total is not None:
             text += f" of {human_size(transfer.total)}"
-        rate = int((transfer.done - transfer.begun_with) / seconds) if seconds > 0 else 0
-        if seconds > 0:
-            text += f", {human_size(rate)}/s"
-        if rate and transfer.total is not None and seconds >= _RATE_SECONDS:
-            text += f", {_seconds_left((transfer.total - transfer.done) / rate)} left"
-        return clip(text, columns)
-
-
-def _seconds_left(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        if transfer.verb != "fetched":
+            text += f" {transfer.verb}"
+        return clip(text + transfer.rate.text(self._clock(), transfer.done, transfer.total), columns)
 
 
 def _seconds(seconds: float) -> str:

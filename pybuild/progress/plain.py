@@ -28,7 +28,11 @@ from pybuild.builder.events import (
     Transfer,
 )
 from pybuild.progress.formatting import (
+    CYAN,
+    GREEN,
+    RED,
     LayerLines,
+    Rate,
     Totals,
     cache_line,
     exported_line,
@@ -36,6 +40,7 @@ from pybuild.progress.formatting import (
     pushed_line,
     rule_line,
     step_name,
+    styled,
     transfer_text,
     warning_line,
 )
@@ -63,10 +68,11 @@ class _RunningStep:
 class PlainProgress:
     """Writes lines to `out`. The output of steps is made harmless if `out` is a terminal, and else unchanged."""
 
-    def __init__(self, out: BinaryIO, clock: Callable[[], float], *, terminal: bool) -> None:
+    def __init__(self, out: BinaryIO, clock: Callable[[], float], *, terminal: bool, colour: bool = False) -> None:
         self._out = out
         self._clock = clock
         self._terminal = terminal
+        self._colour = colour
         self._lines = OutputLines()
         self._totals = Totals(clock)
         self._layers = LayerLines(clock)
@@ -75,6 +81,7 @@ class PlainProgress:
             maxlen=_REPEATED_LINES
         )  # the nodes of the last lines written; None for pybuild's own lines
         self._transfers: dict[str, tuple[float, int]] = {}  # name -> time and bytes of its last line
+        self._rates: dict[str, Rate] = {}
         self._broken: int | None = None  # the node of the step that failed
 
     def __call__(self, event: Event) -> None:
@@ -82,18 +89,18 @@ class PlainProgress:
         match event:
             case StepStarted(step=step):
                 self._running[step.node] = _RunningStep(step, self._clock(), deque(maxlen=_REPEATED_LINES))
-                self.line(f"{step_name(step)} {one_line(step.instruction)}")
+                self.line(f"{self._name(step)} {one_line(step.instruction)}")
             case StepOutput(step=step):
                 self.output(step, self._lines.feed(event))
             case LayerProgress():
                 if (line := self._layers.line(event)) is not None:
                     self.line(line)
             case StepFinished(step=step, cached=True):
-                self.line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
+                self.line(f"{self._name(step)} {styled('CACHED', GREEN, self._colour)} {one_line(step.instruction)}")
             case StepFinished(step=step, seconds=seconds):
                 self.output(step, self._lines.end(step.node))
                 self._running.pop(step.node, None)
-                self.line(f"{step_name(step)} done in {seconds:.1f} s")
+                self.line(f"{self._name(step)} done in {seconds:.1f} s")
             case StepBroke(step=step):
                 self._broken = step.node
             case ShellOpened():
@@ -132,7 +139,7 @@ class PlainProgress:
             broken = self._running[self._broken]
             # If no other step wrote in between, these lines are right above.
             if broken.last and set(list(self._recent)[-len(broken.last) :]) != {self._broken}:
-                self.line(f"{step_name(broken.step)} failed; its last output:")
+                self.line(f"{self._name(broken.step)} {styled('failed', RED, self._colour)}; its last output:")
                 self._write(b"".join(broken.last))
             self._broken = None
 
@@ -152,15 +159,18 @@ class PlainProgress:
         if self._terminal:
             from pybuild.progress.terminal_text import harmless
 
-            lines = [harmless(line).encode() for line in lines]
+            lines = [harmless(line, colour=self._colour).encode() for line in lines]
         running = self._running.get(step.node)
         seconds = f" {self._clock() - running.since:.1f} s" if running is not None else ""
-        prefix = f"{step_name(step)}{seconds} | ".encode("utf-8", "backslashreplace")
+        prefix = f"{self._name(step)}{seconds} | ".encode("utf-8", "backslashreplace")
         lines = [prefix + line + b"\n" for line in lines]
         if running is not None:
             running.last.extend(lines)
         self._recent.extend([step.node] * min(len(lines), _REPEATED_LINES))
         self._write(b"".join(lines))
+
+    def _name(self, step: StepRef) -> str:
+        return styled(step_name(step), CYAN, self._colour)
 
     def _write(self, data: bytes) -> None:
         self._out.write(data)
@@ -169,10 +179,13 @@ class PlainProgress:
     def _transfer(self, event: Transfer) -> None:
         """Write a line at the start, at the end, and every few seconds in between."""
         now = self._clock()
+        rate = self._rates.setdefault(event.name, Rate(now, event.done))
         last_time, last_done = self._transfers.get(event.name, (now - _TRANSFER_SECONDS, -1))
         if (event.done == last_done and event.total is not None) or (
             not event.ended and now < last_time + _TRANSFER_SECONDS
         ):
             return
         self._transfers[event.name] = (now, event.done)
-        self.line(f"[{one_line(event.name)}] {transfer_text(event)}")
+        self.line(
+            f"[{one_line(event.name)}] {transfer_text(event)}{'' if event.ended else rate.text(now, event.done, event.total)}"
+        )

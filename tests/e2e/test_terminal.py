@@ -174,3 +174,12 @@ def test_a_pull_shows_progress(tmp_path: Path, pybuild: Pybuild) -> None:
         assert terminal.is_sane()
     assert lines[0].startswith("error: ")
     assert os.listdir(pybuild.root / "ingest") == []
+
+
+@pytest.mark.parametrize(("flag", "variables", "coloured"), [("auto", {}, True), ("auto", {"NO_COLOR": "1"}, False), ("never", {}, False), ("always", {"NO_COLOR": "1"}, True)])
+def test_colours_on_a_terminal(pybuild: Pybuild, tmp_path: Path, flag: str, variables: dict[str, str], coloured: bool) -> None:
+    context = write_context(tmp_path / "context", f"FROM {BASE}\nCOPY . /x\n")
+    with on_terminal(pybuild.with_environment(variables), f"--color={flag}", context) as terminal:
+        terminal.end()
+        assert terminal.process.returncode == 0
+    assert (b"\x1b[1m" in terminal.raw) is coloured

@@ -106,7 +106,25 @@ def test_output_to_a_pipe_is_unchanged() -> None:
 
 def test_output_to_a_terminal_is_made_harmless() -> None:
     _, out = plain(StepStarted(A), wrote(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n"), terminal=True)
-    assert lines(out)[1] == "[first 1/2] 0.0 s | \x1b[31mred �\x1b[0m"
+    assert lines(out)[1] == "[first 1/2] 0.0 s | red �", "without colours"
+    coloured = io.BytesIO()
+    display = PlainProgress(coloured, Clock(), terminal=True, colour=True)
+    for event in (StepStarted(A), wrote(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n")):
+        display(event)
+    assert lines(coloured)[1] == "\x1b[36m[first 1/2]\x1b[0m 0.0 s | \x1b[31mred �\x1b[0m"
+
+
+def test_plain_lines_have_colours_if_asked_for() -> None:
+    out = io.BytesIO()
+    display = PlainProgress(out, Clock(), terminal=False, colour=True)
+    for event in (StepFinished(A, True, 0.0), StepStarted(B), wrote(B, b"\x1b[31mred\n"), StepFinished(B, False, 2.0)):
+        display(event)
+    assert lines(out) == [
+        "\x1b[36m[first 1/2]\x1b[0m \x1b[32mCACHED\x1b[0m RUN a",
+        "\x1b[36m[other 2/3]\x1b[0m RUN b",
+        "\x1b[36m[other 2/3]\x1b[0m 0.0 s | \x1b[31mred",
+        "\x1b[36m[other 2/3]\x1b[0m done in 2.0 s",
+    ]
 
 
 def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +165,11 @@ def test_transfers_are_shown_at_intervals_and_once_at_the_end() -> None:
     for seconds, done in ((0, 0), (1, 10), (6, 20), (7, 30), (7, 30), (8, 30)):
         clock.now = 1000.0 + seconds
         display(Transfer("app:1", done, 30))
-    assert lines(out) == [f"[app:1] {done} of 30 B fetched" for done in ("0 B", "20 B", "30 B")]
+    assert lines(out) == [
+        "[app:1] 0 B of 30 B fetched",
+        "[app:1] 20 B of 30 B fetched, 3 B/s, 3 s left",
+        "[app:1] 30 B of 30 B fetched",
+    ]
 
 
 def test_a_transfer_of_unknown_size_is_shown_at_intervals() -> None:
@@ -157,7 +179,7 @@ def test_a_transfer_of_unknown_size_is_shown_at_intervals() -> None:
         clock.now = 1000.0 + seconds
         display(Transfer("http://h/x", done, None))
     display(Transfer("http://h/x", 30, 30))
-    assert lines(out) == [f"[http://h/x] {text}" for text in ("10 B fetched so far", "20 B fetched so far", "30 B of 30 B fetched")]
+    assert lines(out) == [f"[http://h/x] {text}" for text in ("10 B fetched so far", "20 B fetched so far, 1 B/s", "30 B of 30 B fetched")]
     _, out = github(Transfer("http://h/x", 10, None), Transfer("http://h/x", 30, 30))
     assert lines(out) == ["[http://h/x] 30 B fetched"]
 

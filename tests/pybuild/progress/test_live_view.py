@@ -226,3 +226,13 @@ def test_a_step_whose_layer_is_being_written_says_so(view: LiveView) -> None:
     assert "writing the layer: 3.2 GB of 20.0 GB  RUN make a" in view.frame(80, 5)[0]
     take(view, StepFinished(A, False, 9.0), LayerProgress(A, 1, 2))
     assert not any("writing" in line for line in (*view.new_lines(80), *view.frame(80, 5)))
+
+
+def test_a_push_has_its_verb_rate_and_time_left(view: LiveView, clock: Clock) -> None:
+    take(view, Transfer("app:1", 0, 30_000_000, "pushed"), Transfer("base:1", 0, None))
+    clock.now += 1
+    take(view, Transfer("app:1", 5_000_000, 30_000_000, "pushed"), Transfer("base:1", 2_000_000, None))
+    assert view.frame(80, 9)[:-1] == ["[app:1] 5.0 MB of 30.0 MB pushed, 5.0 MB/s", "[base:1] 2.0 MB, 2.0 MB/s"]
+    clock.now += 1
+    take(view, Transfer("app:1", 10_000_000, 30_000_000, "pushed"))
+    assert view.frame(80, 9)[0] == "[app:1] 10.0 MB of 30.0 MB pushed, 5.0 MB/s, 4 s left"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.progress import colour_for
 from tests.support.cli import Pybuild, write_context
 from tests.support.runs import outputs
 
@@ -119,3 +120,20 @@ def test_plain_output_is_complete_and_lines_stay_whole(tmp_path: Path, pybuild: 
     message = pybuild("--progress=plain", context).err
     numbers = re.findall(r"^\[stage-0 1/1\] \d+\.\d s \| (\d+)$", message, re.MULTILINE)
     assert sorted(map(int, numbers)) == list(range(1, 40001))
+
+
+@pytest.mark.parametrize(
+    ("asked", "terminal", "environ", "expected"),
+    [
+        ("auto", True, {"TERM": "xterm"}, True),
+        ("auto", False, {"TERM": "xterm"}, False),
+        ("auto", True, {"TERM": "dumb"}, False),
+        ("auto", True, {}, False),
+        ("auto", True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ("auto", True, {"TERM": "xterm", "NO_COLOR": ""}, True),
+        ("always", False, {"NO_COLOR": "1"}, True),
+        ("never", True, {"TERM": "xterm"}, False),
+    ],
+)
+def test_colours(asked: str, terminal: bool, environ: dict[str, str], expected: bool) -> None:
+    assert colour_for(asked, environ, terminal=terminal) is expected
