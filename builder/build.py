@@ -24,6 +24,7 @@ from pybuild.builder.limits import check_limits
 from pybuild.builder.output.export import Exporter, ImageOutput, Output, RegistryOutput, check_outputs, with_annotations
 from pybuild.builder.output.image_writer import ImageWriter
 from pybuild.builder.plan.epoch import with_epoch
+from pybuild.builder.plan.graph import BaseStep
 from pybuild.builder.plan.lint import Inspector, report_warnings
 from pybuild.builder.plan.no_cache_filter import unknown_stages
 from pybuild.builder.plan.parse_cache import StoredParses
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.bounded_json import Json
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.changesets import LayerBlob
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
@@ -146,6 +148,33 @@ def build(
                     observe(Note(f"{error}; the base images are looked up again"))
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
+
+
+def planned_bases(
+    request: BuildRequest, store: Store, observe: Callable[[Event], None]
+) -> tuple[tuple[StoredImage, ...], BuildOptions]:
+    """The images that a build would begin on, looked up and pulled as by it, and its options with the recipe's epoch.
+
+    Raises PybuildError, OSError.
+    """
+    options = request.options
+    with (
+        Pool(lambda text: observe(Note(text)), options.isolation) as pool,
+        BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
+    ):
+        session = Session(store, pool, options, observe, secrets)
+        images = BaseImages(session)
+        contexts = Contexts(session, images, request.context, request.contexts)
+        recipe = contexts.open_main(request.recipe)
+        buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
+        try:
+            session = replace(session, options=with_epoch(options, buildfile))
+            planned = _plan(session, buildfile, contexts, images)
+        except PybuildError as error:
+            raise error.at(source=buildfile.source) from error
+    found = [node.step.image for node in planned.nodes if isinstance(node.step, BaseStep)]
+    found += [stage.base for stage in planned.images if stage.base is not None]
+    return tuple({image.manifest_digest: image for image in found}.values()), session.options
 
 
 def _own_paths(request: BuildRequest) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
     "builder": [
         "outline",
         "check",
+        "reproduce",
         "build",
         "cache_export",
         "maintenance",

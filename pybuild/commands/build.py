@@ -23,7 +23,7 @@ from pybuild.options.caches import refuse_overwriting, with_inline_cache
 from pybuild.options.completion import complete_directories
 from pybuild.options.display import DISPLAY
 from pybuild.options.groups import GroupedCommand
-from pybuild.options.results import RESULTS
+from pybuild.options.results import RESULTS, refuse_beside_reproduce
 from pybuild.options.rules import RULE_OPTIONS
 from pybuild.options.sources import SOURCES
 from pybuild.options.steps import STEPS
@@ -70,7 +70,7 @@ def build(
     for standard input. A URL or standard input gives a tar archive, plain or compressed with gzip, bzip2, xz or zstd;
     anything else is read as a recipe that needs no files.
     """
-    _refuse_conflicts(context, sources, cache)
+    _refuse_conflicts(context, sources, results, cache)
     keep_storage = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     info = BuildInfo.begin(context, sources.recipe, sources.target, build_name(sources.build_args))
     request = replace(_request(info.id, context, sources, results, cache, steps), rules=rules)
@@ -82,6 +82,10 @@ def build(
             from pybuild.commands.check import answer
 
             return answer(display.call, request, store, progress_for("json", info) if display.kind == "json" else None)
+        if results.reproduce:
+            from pybuild.commands.reproduce import reproduce
+
+            return reproduce(request, store, progress_for(display.kind, info), as_json=display.kind == "json")
         with (
             pages.after_build(store, info.id) as logs,
             closing(LoggedDisplay(progress_for(display.kind, info, display.colour), info, logs)) as observe,
@@ -111,10 +115,12 @@ def build(
     return 0
 
 
-def _refuse_conflicts(context: str, sources: SourceOptions, cache: CacheOptions) -> None:
+def _refuse_conflicts(context: str, sources: SourceOptions, results: ResultOptions, cache: CacheOptions) -> None:
     """Raise UsageError for options of two groups that exclude each other."""
     if context == sources.recipe == "-":
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
+    if results.reproduce:
+        refuse_beside_reproduce(context, sources, results, cache)
     if cache.require_cached and sources.pull is Pull.ALWAYS:
         raise click.UsageError("--require-cached fetches no image: leave out --pull")
 

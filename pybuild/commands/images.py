@@ -260,7 +260,7 @@ def export(
     """
     from pybuild.named_image import image_to_export  # a local import: the other commands here do not need it
 
-    outputs = parse_outputs(output)
+    outputs = parse_outputs(output, built=False)
     with image_to_export(root, name, platform, all_platforms=all_platforms) as image:
         image.export(*outputs, on_event=_print_event, tls_verify=tls_verify, complete=outlast)
     return 0

@@ -29,6 +29,7 @@ _KEYS = {  # type -> its keys, besides `type` and `dest`
     "registry": (*_LAYERS, "oci-mediatypes", "push"),
     "image": (*_LAYERS, "oci-mediatypes", "push"),
 }
+_UNLISTED = {kind: ("rewrite-timestamp",) if "name" in keys else () for kind, keys in _KEYS.items()}
 _IN_REGISTRY = ("registry", "image")
 _OPTION = "--output"
 
@@ -45,9 +46,12 @@ def output_option(*, required: bool = False) -> click.Option:
     return click.Option(["-o", "--output"], multiple=True, required=required, metavar="SPEC", help=_HELP)
 
 
-def parse_outputs(texts: Iterable[str], *, push: bool = False) -> tuple[Output, ...]:
-    """Read all values of one command. With `push` one of them goes to registries. Raises click.UsageError."""
-    outputs = tuple(parse_output(text, push=push) for text in texts)
+def parse_outputs(texts: Iterable[str], *, push: bool = False, built: bool = True) -> tuple[Output, ...]:
+    """Read all values of one command, which has `built` the image or takes one of the store.
+
+    With `push` one of them goes to registries. Raises click.UsageError.
+    """
+    outputs = tuple(parse_output(text, push=push, built=built) for text in texts)
     if push and not any(isinstance(output, RegistryOutput) for output in outputs):
         outputs += (RegistryOutput(),)
     to_stdout = [output for output in outputs if output.destination == STDOUT]
@@ -58,7 +62,7 @@ def parse_outputs(texts: Iterable[str], *, push: bool = False) -> tuple[Output, 
     return outputs
 
 
-def parse_output(text: str, *, push: bool = False) -> Output:
+def parse_output(text: str, *, push: bool = False, built: bool = True) -> Output:
     """Read one value: comma-separated KEY=VALUE, quoted as in CSV; or a path. Raises click.UsageError.
 
     `push`: an output of type=image goes to registries.
@@ -77,7 +81,8 @@ def parse_output(text: str, *, push: bool = False) -> Output:
     )
     if annotations and kind in ("tar", "local"):
         raise given.error(f"type={kind} writes files, and no manifest that annotations could be in")
-    given.refuse_other_keys(_KEYS[kind] if kind in _IN_REGISTRY else ("dest", *_KEYS[kind]))
+    given.refuse_other_keys(_KEYS[kind] if kind in _IN_REGISTRY else ("dest", *_KEYS[kind]), _UNLISTED[kind])
+    _check_rewriting(given, built=built)
     if kind in _IN_REGISTRY:
         return replace(_registry(given, push=push or kind == "registry"), annotations=annotations)
     match kind:
@@ -87,6 +92,16 @@ def parse_output(text: str, *, push: bool = False) -> Output:
             return TarOutput(_file(given, STDOUT))
         case _:
             return replace(_image(given, Format(kind)), annotations=annotations)
+
+
+def _check_rewriting(given: KeyValues, *, built: bool) -> None:
+    """rewrite-timestamp=true bounds the times of the files of new layers by SOURCE_DATE_EPOCH: what pybuild always does."""
+    if "rewrite-timestamp" not in given.values:
+        return
+    if not built:
+        raise given.error("the layers of an image of the store stay as they are: build it with SOURCE_DATE_EPOCH")
+    if not given.truth("rewrite-timestamp", True):
+        raise given.error("with SOURCE_DATE_EPOCH no new file is younger than that: leave out rewrite-timestamp=false")
 
 
 def _path_only(text: str, path: str) -> Output:

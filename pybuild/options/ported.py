@@ -19,7 +19,7 @@ _VALUES = {
     "--authfile": "set REGISTRY_AUTH_FILE",
     "--creds": "log in with docker login or podman login; pybuild reads their files",
     "--cert-dir": "name the certificates with ca-files in the configuration file",
-    "--timestamp": "set SOURCE_DATE_EPOCH",
+    "--timestamp": "it gives every file the same time; --source-date-epoch bounds the times of files, and sets all others",
     "--arch": "write --platform OS/ARCH",
     "--os": "write --platform OS/ARCH",
     "--variant": "write --platform OS/ARCH/VARIANT",

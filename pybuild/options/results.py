@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,10 @@ from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.options.ported import ported_options
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from pybuild.options.cache import CacheOptions
+    from pybuild.options.sources import SourceOptions
 
 _NO_SQUASH = "every step that changes files makes a layer; -o type=tar writes all files as one"
 
@@ -33,6 +38,7 @@ class ResultOptions:
     metadata_file: str | None
     report: str | None  # pages for a browser
     explore: str | None
+    reproduce: bool  # build twice and compare
 
 
 def _result_options(
@@ -46,6 +52,7 @@ def _result_options(
     metadata_file: str | None,
     report: str | None,
     explore: str | None,
+    reproduce: bool,
 ) -> ResultOptions:
     return ResultOptions(
         tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
@@ -56,7 +63,23 @@ def _result_options(
         metadata_file=metadata_file,
         report=report,
         explore=explore,
+        reproduce=reproduce,
     )
+
+
+def refuse_beside_reproduce(context: str, sources: SourceOptions, results: ResultOptions, cache: CacheOptions) -> None:
+    """Raise UsageError for options that ask for something of an image that --reproduce does not keep."""
+    kept = {
+        "--tag": results.tags, "--output": results.outputs, "--iidfile": results.iidfile,
+        "--metadata-file": results.metadata_file, "--report": results.report, "--explore": results.explore,
+        "--cache-from": cache.cache_from, "--cache-to": cache.cache_to, "--require-cached": cache.require_cached,
+        "--explain": cache.explain,
+    }  # fmt: skip
+    for name, value in kept.items():
+        if value:
+            raise click.UsageError(f"--reproduce keeps no image and uses no cache: leave out {name}")
+    if "-" in (context, sources.recipe):
+        raise click.UsageError("--reproduce reads context and recipe twice, and standard input can be read once")
 
 
 def _no_attestation(ctx: click.Context, parameter: click.Parameter, text: str | None) -> None:
@@ -91,6 +114,12 @@ RESULTS = OptionGroup(
             help=ANNOTATION_HELP,
         ),
         click.Option(
+            ["--reproduce"],
+            is_flag=True,
+            help="Build twice, in two empty stores, and show what differs, with the usual cures; exit with 1 if anything does. The"
+            " image is not kept.",
+        ),
+        click.Option(
             ["--iidfile"],
             shell_complete=complete_files,
             metavar="FILE",
@@ -122,7 +151,7 @@ RESULTS = OptionGroup(
             "a step has no container that could be kept; --on-fail opens a shell in one that failed",
             is_flag=True,
         ),
-        *map(accepted_option, ("--load", "--layers", "--rm", "--force-rm", "--compress")),
+        *map(accepted_option, ("--load", "--layers", "--rm", "--force-rm", "--compress", "--rewrite-timestamp")),
         _attestation_option("--provenance"),
         _attestation_option("--sbom"),
         *ported_options(),

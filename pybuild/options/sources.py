@@ -41,8 +41,9 @@ def _source_options(
     build_arg: tuple[str, ...],
     pull: str,
     tls_verify: bool,
+    source_date_epoch: str | None,
 ) -> SourceOptions:
-    args = _build_args(build_arg)
+    args = _build_args(build_arg, source_date_epoch)
     check_controls(args)
     return SourceOptions(
         recipe=recipe,
@@ -70,8 +71,10 @@ def _contexts(values: tuple[str, ...]) -> dict[str, str]:
     return contexts
 
 
-def _build_args(values: tuple[str, ...]) -> dict[str, str]:
+def _build_args(values: tuple[str, ...], epoch: str | None) -> dict[str, str]:
     """NAME=VALUE, or NAME for a variable of the environment; a variable that is not set leaves the ARG as it is.
+
+    `epoch` is --source-date-epoch, which is the build argument too.
 
     Raises click.UsageError.
     """
@@ -84,7 +87,11 @@ def _build_args(values: tuple[str, ...]) -> dict[str, str]:
             args[name] = text
         elif name in os.environ:
             args[name] = os.environ[name]
-    if SOURCE_DATE_EPOCH in os.environ:  # as with docker, the variable is a build argument, too
+    if epoch is not None:
+        if not epoch or args.setdefault(SOURCE_DATE_EPOCH, epoch) != epoch:
+            given = f"--build-arg has {args[SOURCE_DATE_EPOCH]}" if epoch else "expected seconds since 1970"
+            raise click.UsageError(f"--source-date-epoch {epoch}: {given}")
+    elif SOURCE_DATE_EPOCH in os.environ:  # as with docker, the variable is a build argument, too
         args.setdefault(SOURCE_DATE_EPOCH, os.environ[SOURCE_DATE_EPOCH])
     return args
 
@@ -127,6 +134,12 @@ SOURCES = OptionGroup(
             multiple=True,
             metavar="NAME[=VALUE]",
             help="Set an ARG; without =VALUE the value comes from the environment. Can be repeated.",
+        ),
+        click.Option(
+            ["--source-date-epoch"],
+            metavar="SECONDS",
+            help="The times of config and history, and the newest time of a file: SOURCE_DATE_EPOCH, which is also the variable and"
+            " the build argument.",
         ),
         click.Option(
             ["--pull"],

@@ -1,0 +1,1 @@
+"""Building twice, in two empty stores, and what differs between the results."""
