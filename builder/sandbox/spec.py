@@ -43,6 +43,7 @@ class SandboxSpec:
     own_proc: bool = True  # a new /proc; else the machine's, read-only
     own_sys: bool = True  # a new /sys with a new network; else the machine's
     uplink: Uplink | None = None  # the way out of a new network; without one it has only a loopback device
+    gate_ahead: bool = False  # the next step needs a way out too, which is prepared while this one runs
     own_ids: tuple[str, str] | None = None  # uid_map and gid_map of a user namespace for this step alone
     in_place: bool = False  # no namespaces: the root of the container is the root filesystem
     terminal: bool = False  # the streams are a terminal; its master is sent over the descriptor for standard output

@@ -83,7 +83,7 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, the descriptor for its result
-        self._gate: gate.Gate | None = None  # one that has been tried, and that no step uses yet
+        self._gate: gate.Gate | None = None  # one that no step uses yet
         self.seccomp = seccomp.load_filter()
         self._emulators = Emulators()
         self._poll = select.poll()
@@ -147,6 +147,9 @@ class Worker:
             return
         self._steps[pidfd] = step, end
         self._poll.register(pidfd, select.POLLIN)
+        if spec.uplink is not None and spec.gate_ahead and self._gate is None:
+            with suppress(OSError):  # then the next step starts its gate, and says what is wrong
+                self._gate = gate.Gate(spec.uplink)
 
     @contextmanager
     def _way(self, spec: SandboxSpec) -> Iterator[socket.socket | None]:

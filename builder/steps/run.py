@@ -119,6 +119,8 @@ class RunMaker:
         with self._workspace.directory() as directory, ExitStack() as cache_mounts:
             async with _parent_written_on_failure(parent):
                 prepared = await self._prepare(step, parent, sources, directory, cache_mounts)
+                if on_listed is not None:  # a RUN comes next
+                    prepared = replace(prepared, spec=replace(prepared.spec, gate_ahead=True))
                 await self._execute(prepared, parent, ref)
                 if isinstance(parent, PendingLayer):
                     changeset, *_ = self._store.snapshots.changesets(await parent.written())
