@@ -22,6 +22,7 @@ MAX_MTU: Final = 65_520  # that of pasta: the largest IPv4 packet, rounded down,
 _NLMSG_ERROR: Final = 2
 _REQUEST_ACK: Final = 0x1 | 0x4  # NLM_F_REQUEST, NLM_F_ACK
 _CREATE: Final = 0x200 | 0x400  # NLM_F_EXCL, NLM_F_CREATE
+_REPLACE: Final = 0x100 | 0x400  # NLM_F_REPLACE, NLM_F_CREATE
 _RTM_NEWLINK, _RTM_SETLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 19, 20, 24
 _RTMGRP_LINK: Final = 1
 
@@ -123,22 +124,24 @@ class Netlink:
         )
 
     def add_route(self, prefix: str, name: str, gateway: str = "") -> None:
-        """Send packets for ADDRESS/LENGTH over a link, to a gateway if it is given."""
+        """Send packets for ADDRESS/LENGTH over a link, to a gateway if it is given. This replaces such a route."""
         attributes = _number(_RTA_OIF, socket.if_nametoindex(name))
         if gateway:
             attributes += _attribute(_RTA_GATEWAY, _packed(gateway)[1])
-        self._route(prefix, _RTN_UNICAST, _SCOPE_UNIVERSE if gateway or ":" in prefix else _SCOPE_LINK, attributes)
+        self._route(
+            prefix, _RTN_UNICAST, _SCOPE_UNIVERSE if gateway or ":" in prefix else _SCOPE_LINK, attributes, _REPLACE
+        )
 
     def prohibit(self, prefix: str) -> None:
         """Answer packets for ADDRESS/LENGTH with an error: EACCES, or ICMP's "administratively prohibited"."""
-        self._route(prefix, _RTN_PROHIBIT, _SCOPE_UNIVERSE, b"")
+        self._route(prefix, _RTN_PROHIBIT, _SCOPE_UNIVERSE, b"", _CREATE)
 
-    def _route(self, prefix: str, kind: int, scope: int, attributes: bytes) -> None:
+    def _route(self, prefix: str, kind: int, scope: int, attributes: bytes, flags: int) -> None:
         family, packed, length = _prefix(prefix)
         # struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, flags
         message = struct.pack("=BBBBBBBBI", family, length, 0, 0, _TABLE_MAIN, _PROT_STATIC, scope, kind, 0)
         destination = _attribute(_RTA_DST, packed) if length else b""
-        self._request(_RTM_NEWROUTE, message + destination + attributes, _CREATE)
+        self._request(_RTM_NEWROUTE, message + destination + attributes, flags)
 
     def _request(self, kind: int, payload: bytes, flags: int = 0) -> None:
         """Send a request and wait for its answer; what says that links have changed is passed over."""

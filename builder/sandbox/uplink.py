@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 DEVICE: Final = "tap0"
+HELD: Final = "held0"  # holds the first packets of a step, until pasta has started
 TUN: Final = "/dev/net/tun"
 
 _ULA: Final = "fd70:7962:7569:6c64"

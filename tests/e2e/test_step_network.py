@@ -146,7 +146,7 @@ def test_every_attack_would_be_seen(person: Person, reach: bytes, tmp_path: Path
 def test_an_insecure_step_reaches_no_more(person: Person, isolation: str, reach: bytes, tmp_path: Path) -> None:
     """It has all capabilities over its own network: it makes itself a neighbour of every address."""
     with world(tmp_path) as (here, _, listeners):
-        tries = [*listeners.words("connect", listeners.closed), *listeners.words("device", listeners.closed)]
+        tries = listeners.words("device", listeners.closed)
         frames = [*listeners.words("frame", listeners.closed), *listeners.words("direct", listeners.open)[:1]]
         change = (
             "ip route add 169.254.0.0/16 dev eth0; ip route del local 127.0.0.0/8 table local; ip addr add 169.254.1.1/16 dev eth0;"
@@ -230,6 +230,22 @@ def test_nothing_is_left_of_a_killed_build(person: Person, victim: str, tmp_path
             worker = next(process.pid for process in started if "sandbox.worker" in process.command)
             os.kill(build_.pid if victim == "main" else worker, signal.SIGKILL)
         assert survivors(started) == []
+
+
+def test_pasta_starts_with_the_first_packet_of_a_step(person: Person, reach: bytes, tmp_path: Path) -> None:
+    """Except that of the trial, which the first step of a build uses."""
+    with machine(tmp_path) as (here, elsewhere):
+        listener = Listener(elsewhere, ELSEWHERE)
+        send = f"RUN /reach connect,{ELSEWHERE},{listener.port}\n"
+        recipe = f"FROM {BASE}\nCOPY --chmod=755 reach /\nRUN true\nRUN echo begun; read x < /fifo\n"
+        context = person.context("context", recipe.replace("RUN true", "RUN mkfifo /fifo"), reach=reach)
+        with running(on(here, person).pybuild(), context) as build_:
+            build_.wait_for("step_output", "begun")
+            assert [process for process in descendants(build_.pid) if PASTA in process.command] == []
+        assert not listener.reached
+        (context / "Buildfile").write_text(f"FROM {BASE}\nCOPY --chmod=755 reach /\nRUN true\n{send}")
+        done = on(here, person).pybuild().run("--progress=plain", context)
+        assert list(results(done).values()) == ["reached"]
 
 
 def test_pasta_has_no_file_of_the_store(person: Person, tmp_path: Path) -> None:
