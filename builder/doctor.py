@@ -17,7 +17,7 @@ from pybuild.builder.host.processors import PROCESSORS
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.jobs.probe import Probe, Probed
 from pybuild.builder.limits import StepLimits
-from pybuild.builder.options import Isolation
+from pybuild.builder.options import Isolation, Snapshotter
 from pybuild.builder.sandbox.emulators import MACHINE, OWN
 from pybuild.builder.sandbox.report import LESS, UNMASKED
 from pybuild.builder.sandbox.uplink import TUN
@@ -59,11 +59,15 @@ class Check:
 
 
 def examine(
-    store: Store, pool: Pool, isolation: Isolation = Isolation.FULL, emulators: Mapping[str, str] | None = None
+    store: Store,
+    pool: Pool,
+    isolation: Isolation = Isolation.FULL,
+    emulators: Mapping[str, str] | None = None,
+    snapshots: Snapshotter = Snapshotter.AUTO,
 ) -> list[Check]:
     """Check everything that a build can need. A missing feature is part of the result, not an error.
 
-    `isolation` is what builds ask for: it decides whether a RUN fails without the rest. `emulators` are those of --emulator.
+    `isolation` and `snapshots` are what builds ask for: they decide whether a RUN fails without the rest. `emulators` are those of --emulator.
     """
     limits = _limits()  # first: Cgroups must be entered before the pool starts a process
     checks = [_kernel(os.uname().release)]
@@ -79,7 +83,7 @@ def examine(
         checks.append(Check("user namespaces", state, str(error), obstacle.fix))
     checks.append(_ids(pool.id_map))
     if probed is not None:
-        checks += [_overlay(probed.overlay, store.root), _proc(probed.proc, isolation)]
+        checks += [_overlay(probed.overlay, store.root, snapshots), _proc(probed.proc, isolation)]
     checks += _isolation(rung, isolation)
     checks += [
         _network(pool.network if probed is not None else None),
@@ -116,15 +120,22 @@ def _ids(id_map: IdMap) -> Check:
     return Check("ids", State.NOTE, f"one user and one group: {id_map.missing}; chown and USER fail in a RUN", fix)
 
 
-def _overlay(problem: str, root: str) -> Check:
+def _overlay(problem: str, root: str, snapshots: Snapshotter = Snapshotter.AUTO) -> Check:
+    """Without overlays steps run in copies, unless --snapshots=overlay asks for one."""
     if problem:
-        return Check(
-            "overlay", State.FAIL, f"does not mount on the filesystem of {root}: {problem}",
+        found = f"does not mount on the filesystem of {root}: {problem}"
+        fix = (
             "a store on ext4, xfs, btrfs or tmpfs: --root DIR or PYBUILD_ROOT; in a container a volume, as with"
-            " -v NAME:/var/lib/pybuild, or memory, with --tmpfs /var/lib/pybuild:mode=700",
-        )  # fmt: skip
+            " -v NAME:/var/lib/pybuild, or memory, with --tmpfs /var/lib/pybuild:mode=700"
+        )
+        if snapshots is Snapshotter.OVERLAY:
+            return Check("overlay", State.FAIL, found, f"{fix}; or --snapshots=auto")
+        if os.path.isdir(root) and os.statvfs(root).f_flag & os.ST_NOEXEC:
+            return Check("overlay", State.FAIL, f"{found}; and programs cannot run from it, as it is mounted with noexec", fix)
+        return Check("overlay", State.NOTE, f"{found}; steps run in copies of their files, which takes time and space", fix)
     memory = ", which is memory" if filesystem_of(root) == "tmpfs" else ""
-    return Check("overlay", State.OK, f"mounts on the filesystem of {root}{memory}")
+    unused = "; not used, as --snapshots=copy asks for" if snapshots is Snapshotter.COPY else ""
+    return Check("overlay", State.OK, f"mounts on the filesystem of {root}{memory}{unused}")
 
 
 def _proc(problem: str, isolation: Isolation = Isolation.FULL) -> Check:

@@ -59,6 +59,6 @@ def hint_for(doing: str, error: BaseException) -> str | None:
         return (
             "the filesystem of the store might be one that overlayfs cannot use, such as an overlay itself (the root of a"
             " container) or NFS: choose another place with --root, for example a volume (-v NAME:/var/lib/pybuild, or"
-            " --tmpfs /var/lib/pybuild:mode=700 in memory); pybuild doctor tries it"
+            " --tmpfs /var/lib/pybuild:mode=700 in memory), or build with --snapshots=auto, which copies files there"
         )
     return "pybuild doctor says what this machine lacks" if doing.startswith(_SETTING_UP) else None

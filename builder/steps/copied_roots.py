@@ -99,7 +99,7 @@ class CopiedRoots:
         below = tuple(layer.changeset for layer in root.layers)
         if committed.written is None:
             self._separate.setdefault(below, set()).update(committed.separate)
-            text = f"the step runs again, because it changed a file with {len(committed.separate)} names: {committed.separate[0]}"
+            text = f"the step runs again, because it changed a file with {len(committed.separate)} names: /{committed.separate[0]}"
             self._session.observe(Note(text))
             return None
         changeset = self._layers.adopt(committed.written, output)

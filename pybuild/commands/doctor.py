@@ -10,7 +10,7 @@ import click
 from pybuild.builder.doctor import State, examine
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.emulators import parse_emulators
-from pybuild.options.steps import parse_isolation
+from pybuild.options.steps import parse_isolation, parse_snapshots
 from pybuild.store.store import Access, Store
 from pybuild.values.limits import LIMITS
 
@@ -28,9 +28,10 @@ def doctor(root: str, as_json: bool, only_limits: bool) -> int:
         _show_limits(as_json=as_json)
         return 0
     isolation = parse_isolation(os.environ.get("PYBUILD_ISOLATION") or "full")
+    snapshots = parse_snapshots(os.environ.get("PYBUILD_SNAPSHOTS") or "auto")
     emulators = parse_emulators(())
     with Store(root, Access.READ) as store, Pool() as pool:
-        checks = examine(store, pool, isolation, emulators)
+        checks = examine(store, pool, isolation, emulators, snapshots)
     for check in checks:
         if as_json:
             fields = {"name": check.name, "state": check.state.value, "found": check.found, "fix": check.fix}

@@ -11,8 +11,11 @@ import pytest
 from pybuild.builder import doctor
 from pybuild.builder.doctor import State
 from pybuild.builder.host.id_map import Extent, IdMap, MapKind
+from pybuild.builder.options import Snapshotter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.people import Person
 
 ONE = (Extent(0, 1000, 1),)
@@ -53,11 +56,19 @@ def test_a_single_id_is_a_note_with_the_command_that_adds_more(
 
 
 @pytest.mark.parametrize(
-    "check", [doctor._overlay("Invalid argument", "/store"), doctor._proc("Operation not permitted")]
+    "check",
+    [doctor._overlay("Invalid argument", "/store", Snapshotter.OVERLAY), doctor._proc("Operation not permitted")],
 )
 def test_a_check_that_every_run_needs_fails_with_a_fix(check: doctor.Check) -> None:
     assert check.state is State.FAIL
     assert check.fix
+
+
+def test_without_overlays_steps_run_in_copies(tmp_path: Path) -> None:
+    check = doctor._overlay("Invalid argument", str(tmp_path))
+    assert check.state is State.NOTE
+    assert "copies" in check.found
+    assert "-v NAME:/var/lib/pybuild" in check.fix
 
 
 def test_no_check_fails_on_this_machine(person: Person) -> None:

@@ -106,12 +106,14 @@ ROWS: dict[str, tuple[str, set[str]]] = {
     "unmasked-pod-with-ids": ("full", EVERYTHING),
     "read-only": ("container", EVERYTHING),
     "user-1000": ("container", {"copying", "one id"}),
+    "no-volume": ("container", EVERYTHING),
+    "user-1000-no-volume": ("container", {"copying", "one id"}),
     "docker": ("none", {"copying"}),
     "docker-user-1000": ("none", {"copying"}),
     "own-image": ("in-place", EVERYTHING),
 }
-SOME = ("root", "podman", "65536-ids", "read-only", "user-1000", "docker", "own-image")  # without PYBUILD_CONTAINERS
-ONE_USER = {"single", "user-1000"}
+SOME = ("root", "podman", "65536-ids", "read-only", "user-1000", "no-volume", "docker", "own-image")  # without PYBUILD_CONTAINERS
+ONE_USER = {"single", "user-1000", "user-1000-no-volume"}
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def test_an_environment_gives_the_layers_of_root_or_a_clear_word(
         return
     if recipe != "copying":
         assert isolation_in(here.said) == isolation
+        assert ("RUN steps work in copies of their files" in here.said) == name.endswith("no-volume")
     expected = built("root", recipe)
     assert here.layers, here.said
     differing = list(differences(name, recipe, expected, here))

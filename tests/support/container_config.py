@@ -49,6 +49,7 @@ class Surroundings:
     user: int = 0
     no_new_privileges: bool = False  # allowPrivilegeEscalation: false in Kubernetes
     tmpfs: tuple[str, ...] = ()
+    overlay_store: bool = False  # the store is on an overlay, as on the root of a container without a volume
     home: str | None = None  # the root is that of pybuild's own image: its directory; "" for one made of this machine
     network: bool = True  # that of the machine; else only loopback
 

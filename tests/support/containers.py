@@ -32,6 +32,8 @@ CONTAINERS = {
     "unmasked-pod-with-ids": replace(DOCKER, profile=None, masked=False, first_id=_FIRST_ID),
     "read-only": replace(PODMAN, read_only=True),
     "user-1000": replace(PODMAN, user=1000),
+    "no-volume": replace(PODMAN, overlay_store=True),
+    "user-1000-no-volume": replace(PODMAN, user=1000, overlay_store=True),
     "docker-user-1000": replace(DOCKER, user=1000),
 }
 

@@ -107,6 +107,17 @@ def fill_home(home: Path) -> None:
         (home / name).mkdir(exist_ok=True)
 
 
+def mount_store(volume: Path) -> None:
+    """Make the store in the volume one that is on an overlay, and the same in each container of this volume."""
+    place, owner = volume / "overlay", volume.stat()
+    for path in (place, place / "lower", place / "upper", place / "work", volume / "store"):
+        if not path.exists():
+            path.mkdir()
+            os.chown(path, owner.st_uid, owner.st_gid)
+    options = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work"
+    mount("-t", "overlay", "-o", options, "overlay", volume / "store")
+
+
 def main() -> int:
     fields, volume, *command = sys.argv[1:]
     found = json.loads(fields)
@@ -125,6 +136,8 @@ def main() -> int:
         own = surroundings.home is not None
         root = make_own_root(place, surroundings) if own else make_root(place)
         (root / volume[1:]).mkdir(parents=True, exist_ok=True)
+        if surroundings.overlay_store:
+            mount_store(Path(volume))
         for extra in surroundings.tmpfs:
             (root / extra[1:]).mkdir(parents=True, exist_ok=True)
         # runc binds the volumes after it has mounted /tmp, where the checkout can be.
