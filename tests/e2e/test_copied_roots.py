@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.people import Person
 
 NOTE = "note: RUN steps work in copies of their files, as --snapshots=copy asks for\n"
-EPOCH = {"SOURCE_DATE_EPOCH": "1000000000"}
+EPOCH = "1000000000"
 RECIPE = f"""\
 FROM {BASE} AS made
 COPY --chmod=640 file /d/file
@@ -38,7 +38,7 @@ RUN rm /all/etc/passwd && cat /all/moved/x/y
 
 
 def build(pybuild: Pybuild, context: Path, *arguments: object, kind: str = "copy") -> tuple[str, str]:
-    done = pybuild(f"--snapshots={kind}", "--no-cache", "--progress=plain", *arguments, context, **EPOCH)
+    done = pybuild(f"--snapshots={kind}", "--no-cache", "--progress=plain", *arguments, context, SOURCE_DATE_EPOCH=EPOCH)
     return done.out, done.err
 
 
@@ -54,7 +54,7 @@ def test_the_image_is_that_of_overlays(person: Person, base_archive: Path) -> No
     pybuild.assert_whole()
     assert os.listdir(pybuild.root / "ingest") == []
     # Without trees the steps of the first build are still found.
-    assert pybuild("--require-cached", "--secret=id=token,env=token", context, **EPOCH).out == images["copy"]
+    assert pybuild("--require-cached", "--secret=id=token,env=token", context, SOURCE_DATE_EPOCH=EPOCH).out == images["copy"]
 
 
 def test_a_stage_keeps_its_directory_from_step_to_step(pybuild: Pybuild, tmp_path: Path) -> None:
@@ -73,14 +73,14 @@ def test_a_stage_keeps_its_directory_from_step_to_step(pybuild: Pybuild, tmp_pat
 def test_a_step_that_fails_leaves_nothing(pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = f"FROM {BASE}\nRUN echo one > /a\nRUN rm -r /bin/ls /etc; echo two > /b; false\n"
     (tmp_path / "Buildfile").write_text(recipe)
-    failed = pybuild.run("--snapshots=copy", f"--on-fail=export=/b:{tmp_path}/out", tmp_path, **EPOCH)
+    failed = pybuild.run("--snapshots=copy", f"--on-fail=export=/b:{tmp_path}/out", tmp_path, SOURCE_DATE_EPOCH=EPOCH)
     assert failed.status == 1
     assert "RUN exited with status 1" in failed.err
     assert (tmp_path / "out").read_text() == "two\n"
     assert os.listdir(pybuild.root / "ingest") == []
     pybuild.assert_whole()
     (tmp_path / "Buildfile").write_text(f"FROM {BASE}\nRUN echo one > /a\nRUN cat /a; ls /bin/ls /etc/group\n")
-    done = pybuild("--snapshots=copy", "--progress=json", tmp_path, **EPOCH)
+    done = pybuild("--snapshots=copy", "--progress=json", tmp_path, SOURCE_DATE_EPOCH=EPOCH)
     assert done.finished() == {"RUN echo one > /a": True, "RUN cat /a; ls /bin/ls /etc/group": False}
 
 
@@ -104,7 +104,7 @@ def test_what_a_killed_build_leaves_the_next_one_removes(pybuild: Pybuild, tmp_p
 
 def test_a_malformed_value_is_refused(pybuild: Pybuild, tmp_path: Path) -> None:
     for arguments, environment in (["--snapshots=vfs"], {}), ([], {"PYBUILD_SNAPSHOTS": "vfs"}):
-        done = pybuild.run(*arguments, tmp_path, **environment)
+        done = pybuild.with_environment(environment).run(*arguments, tmp_path)
         assert done.status == 2
         assert "--snapshots vfs: expected one of auto, overlay, copy" in done.err
     done = pybuild.run("doctor", PYBUILD_SNAPSHOTS="vfs")
