@@ -131,8 +131,12 @@ def _overlay(problem: str, root: str, snapshots: Snapshotter = Snapshotter.AUTO)
         if snapshots is Snapshotter.OVERLAY:
             return Check("overlay", State.FAIL, found, f"{fix}; or --snapshots=auto")
         if os.path.isdir(root) and os.statvfs(root).f_flag & os.ST_NOEXEC:
-            return Check("overlay", State.FAIL, f"{found}; and programs cannot run from it, as it is mounted with noexec", fix)
-        return Check("overlay", State.NOTE, f"{found}; steps run in copies of their files, which takes time and space", fix)
+            return Check(
+                "overlay", State.FAIL, f"{found}; and programs cannot run from it, as it is mounted with noexec", fix
+            )
+        return Check(
+            "overlay", State.NOTE, f"{found}; steps run in copies of their files, which takes time and space", fix
+        )
     memory = ", which is memory" if filesystem_of(root) == "tmpfs" else ""
     unused = "; not used, as --snapshots=copy asks for" if snapshots is Snapshotter.COPY else ""
     return Check("overlay", State.OK, f"mounts on the filesystem of {root}{memory}{unused}")
