@@ -98,7 +98,7 @@ class PrepareInPlace:
         view, held = view_of(self.layers), Held(frozenset(os.fsencode(path.strip("/")) for path in self.held))
         with opened_directory(ROOT) as root, opened_directory(self.scratch) as scratch:
             known, born = self._known()
-            switched = switch_root(root, _sources(self.layers), view, held, known)
+            switched = switch_root(root, root_layers(self.layers), view, held, known)
             files = switched.files
             touched = separate_names(root, without_many_names(files)) | add_mount_points(
                 root, Toc.open(self.mount_points), view
@@ -198,7 +198,8 @@ def _opened(blob: BlobPlace) -> Iterator[Readable]:
     tar.finish()
 
 
-def _sources(layers: Sequence[LayerPlace]) -> list[_RootLayer]:
+def root_layers(layers: Sequence[LayerPlace]) -> list[_RootLayer]:
+    """The layers as `switch_root` reads them."""
     return [_RootLayer(layer) for layer in layers]
 
 
@@ -234,7 +235,7 @@ def _make(root: int, mount: CopiedMount) -> None:
         directories.close()
     if mount.layers:
         view = view_of(mount.layers)
-        copy_from_layers(root, place, _sources(mount.layers), view, os.fsencode(mount.path.strip("/")))
+        copy_from_layers(root, place, root_layers(mount.layers), view, os.fsencode(mount.path.strip("/")))
     elif mount.cache:
         empty_directory(root, place, 0o700)
         source = f"{mount.cache}/{mount.path}" if mount.path else mount.cache
