@@ -33,7 +33,7 @@ from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pybuild.builder.build import BuildRequest
     from pybuild.builder.errors import PlanError
@@ -65,14 +65,13 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     """Check a recipe. Raises PybuildError if the recipe or the context cannot be read, OSError."""
     with Pool(lambda text: observe(Note(text))) as pool, BuildSecrets(agents=request.options.agents) as secrets:
         session = Session(store, pool, request.options, observe, secrets)
-        images = RegistryBases(session) if request.options.pull is Pull.ALWAYS else NoBases(session)
-        contexts = Contexts(session, images, request.context, request.contexts)
+        contexts = Contexts(session, NoBases(session), request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         source, buildfile, mistakes = _parse(recipe, store)
         if buildfile is None:
             return CheckReport(source, mistakes)
         try:
-            found = _check(buildfile, session, images, contexts)
+            found = _together([_check(buildfile, one, contexts) for one in _by_platform(session)])
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
         together = sorted([*mistakes, *found.mistakes], key=_place)
@@ -95,13 +94,30 @@ def _place(error: PybuildError) -> tuple[int, int]:
     return (error.span.line, error.span.column) if error.span is not None else (0, 0)
 
 
-def _check(buildfile: Buildfile, session: Session, images: Bases, contexts: Contexts) -> CheckReport:
+def _by_platform(session: Session) -> Iterator[Session]:
+    """The session with the options for each platform of the build."""
+    for platform in session.options.all_platforms:
+        yield replace(session, options=replace(session.options, platform=platform))
+
+
+def _together(reports: Sequence[CheckReport]) -> CheckReport:
+    """The reports for all platforms as one, with everything once."""
+    first = reports[0]
+    mistakes = {(_place(error), str(error)): error for report in reports for error in report.mistakes}
+    warnings = {(one.rule, one.message, one.span): one for report in reports for one in report.warnings}
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    return replace(first, mistakes=tuple(mistakes.values()), warnings=tuple(warnings.values()), notes=tuple(notes))
+
+
+def _check(buildfile: Buildfile, session: Session, contexts: Contexts) -> CheckReport:
     """The report, without notes about what the bases of the store would change."""
-    found = _judge(buildfile, session, images, contexts)
+    platform = session.options.platform
+    images = RegistryBases(session) if session.options.pull is Pull.ALWAYS else NoBases(session)
+    found = _judge(buildfile, session, images, contexts.with_images(images, platform))
     if isinstance(images, RegistryBases):
         return found
     stored = StoredBases(session)
-    with_stored = _judge(buildfile, session, stored, contexts.with_images(stored))
+    with_stored = _judge(buildfile, session, stored, contexts.with_images(stored, platform))
     notes = [f"{name} is not in the store, so its environment is not known" for name in stored.missing]
     return replace(found, notes=(*notes, *with_stored.notes, *_differences(found, with_stored)))
 
