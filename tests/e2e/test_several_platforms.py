@@ -102,3 +102,19 @@ def test_each_platform_of_a_base_goes_to_its_own_image(pybuild: Pybuild, tmp_pat
     # One platform of the two: the name means that image then, and keeps the other one.
     pybuild("--platform=linux/arm64", "-t", "one:1", "-o", f"type=local,dest={tmp_path}/arm", tmp_path / "d")
     assert (tmp_path / "arm/only").read_text() == "for arm64"
+
+
+def test_a_cache_of_another_machine_has_the_steps_of_all_platforms(tmp_path: Path, context: Path) -> None:
+    first, second = (Pybuild(tmp_path / name, {"HOME": str(tmp_path)}) for name in ("first", "second"))
+    made = first("-q", BOTH, f"--cache-to=type=local,dest={tmp_path}/cache,mode=max", context)
+    again = second("-q", BOTH, f"--cache-from=type=local,src={tmp_path}/cache", "--require-cached", context)
+    assert made.out == again.out
+    third = Pybuild(tmp_path / "third", {"HOME": str(tmp_path)})
+    third("--platform=linux/arm64", f"--cache-from=type=local,src={tmp_path}/cache", "--require-cached", context)
+    second.assert_whole()
+
+
+def test_check_judges_all_platforms_and_says_everything_once(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", "FROM scratch\nWORKDIR rel\n")
+    done = pybuild.run(BOTH, "--check", context)
+    assert (done.status, done.out.count("WorkdirRelativePath")) == (1, 1)
