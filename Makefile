@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test thorough lint coverage conformance containers image pages users attack fuzz faults bench tools clean dist zipapp deb install-matrix
+.PHONY: help demo test thorough lint coverage conformance containers platforms image pages users attack fuzz faults bench tools clean dist zipapp deb install-matrix
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -21,6 +21,7 @@ help:
 	@echo "make containers   build a real recipe in containers of every kind: the same layers, or a clear word; a few minutes"
 	@echo "make image        build pybuild's own image with this checkout: .image/pybuild.tar"
 	@echo "make pages        measure the page of an image with 500,000 paths in a browser; fails if it is slower than promised"
+	@echo "make platforms    Debian with packages for amd64, arm64 and riscv64, by root and by an ordinary user; needs the network"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
@@ -62,6 +63,9 @@ conformance: tools $(VENV)/ready
 containers: tools $(VENV)/ready
 	$(SUDO) env PYBUILD_CONTAINERS=all $(BIN)/python -m pytest tests/containers/test_matrix.py tests/containers/test_in_place.py \
 	    tests/containers/own_image.py
+
+platforms: tools $(VENV)/ready
+	$(SUDO) $(BIN)/python -m tests.platforms
 
 image: tools $(VENV)/ready
 	$(SUDO) sh images/pybuild/make.sh $(abspath $(BIN))/python $(CURDIR)/.image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -25,9 +26,12 @@ def reproduce(request: BuildRequest, store: Store, observe: Callable[[Event], No
     if found.digests[0] == found.digests[1]:
         click.echo(found.digests[0])
         return 0
-    for difference in found.differences:
-        click.echo(json.dumps(_fields(difference)) if as_json else _text(difference))
-    if not as_json:
+    if as_json:
+        for difference in found.differences:
+            click.echo(json.dumps(_fields(difference)))
+    else:
+        for place, changed in groupby(found.differences, _place):
+            click.echo("\n".join([place, *map(_text, changed)]))
         count = (
             f"the first {len(found.differences)} differences" if found.more else f"{len(found.differences)} differences"
         )
@@ -36,10 +40,12 @@ def reproduce(request: BuildRequest, store: Store, observe: Callable[[Event], No
     return 1
 
 
+def _place(one: ChangedPath) -> str:
+    return f"[{one.platform}] " + (f"layer {one.layer}: {_shown(one.instruction)}" if one.layer else "config")
+
+
 def _text(one: ChangedPath) -> str:
-    where = "config" if not one.layer else f"layer {one.layer}"
-    lines = [f"[{one.platform}] {where}: {_shown(one.instruction)}" if one.layer else f"[{one.platform}] {where}"]
-    lines.append(f"  /{_shown(one.path)}")
+    lines = [f"  /{_shown(one.path)}"] if one.layer else []
     lines += [f"    {_shown(line)}" for line in one.what]
     if one.cure:
         lines.append(f"    cure: {one.cure}")

@@ -21,4 +21,4 @@ def machines_handlers() -> list[str]:
 
 def foreign_emulator(qemu: str) -> str:
     """The path of the installed emulator with QEMU's name of a processor."""
-    return next(str(path) for path in sorted(Path("/usr/local/bin").glob(f"qemu-{qemu}*")))
+    return next(str(path) for path in sorted(Path("/usr/bin").glob(f"qemu-{qemu}*")))

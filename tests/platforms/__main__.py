@@ -1,0 +1,100 @@
+"""`make platforms`: Debian with packages for three processors, as root and as an ordinary user; some minutes, and the network.
+
+    python -m tests.platforms
+
+One recipe for amd64, arm64 and riscv64, whose steps install a package and run it; no handler on the machine before or after.
+skopeo, podman and a registry then read the index. Fails with an AssertionError.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.foreign import foreign_emulator, machines_handlers
+from tests.support.people import forget, make_person
+from tests.support.registry import docker_registry
+
+ROOTS = {"amd64": ("", "bookworm"), "arm64": ("aarch64", "bookworm"), "riscv64": ("riscv64", "trixie")}
+PLATFORMS = [f"linux/{name}" for name in ROOTS]
+KERNEL_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
+RECIPE = """FROM debian
+RUN apt-get update && apt-get install -y --no-install-recommends hello && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+RUN hello && uname -m | tee /processor
+"""
+EPOCH = "--source-date-epoch=1700000000"
+
+
+def main() -> None:
+    before = machines_handlers()
+    with tempfile.TemporaryDirectory(prefix="pybuild-platforms-") as name:
+        place = Path(name)
+        for architecture, (qemu, suite) in ROOTS.items():
+            begun = time.monotonic()
+            emulator = foreign_emulator(qemu) if qemu else ""
+            bootstrap = [sys.executable, Path(__file__).with_name("bootstrap.py"), architecture, emulator, suite]
+            subprocess.run([*map(str, bootstrap), str(place / f"{architecture}.tar")], check=True)
+            print(f"a root for {architecture}: {time.monotonic() - begun:.0f} s", flush=True)
+        digests = {kind: built_by(kind, place) for kind in ("root", "range")}
+        print(digests)
+    assert len(set(digests.values())) == 1, "root and an ordinary user made different images"
+    assert machines_handlers() == before, "a handler was left on the machine"
+
+
+def built_by(kind: str, place: Path) -> str:
+    """Build as one person, and read what came out; the digest of the index."""
+    person = make_person(kind)
+    try:
+        pybuild = person.pybuild()
+        for architecture in ROOTS:
+            tar = person.take(place / f"{architecture}.tar")
+            pybuild("import", f"--platform=linux/{architecture}", tar, "debian")
+        begun = time.monotonic()
+        output = person.home / "layout"
+        built = pybuild(
+            f"--platform={','.join(PLATFORMS)}", EPOCH, "-t", "app", "-o", f"type=oci,dest={output},tar=false",
+            person.context("c", RECIPE),
+        )  # fmt: skip
+        print(f"{kind}: three platforms in {time.monotonic() - begun:.0f} s", flush=True)
+        for architecture, processor in KERNEL_NAMES.items():
+            context = person.context(architecture, "FROM app\nRUN hello -g ok; cat /processor\n")
+            done = pybuild("--progress=plain", f"--platform=linux/{architecture}", context)
+            assert "| ok" in done.err and f"| {processor}" in done.err, done.err
+        pybuild.assert_whole()
+        read_by_others(output)
+        return built.out.strip()
+    finally:
+        forget(person)
+
+
+def read_by_others(layout: Path) -> None:
+    """skopeo, podman and a registry give back the digest of each platform."""
+    index = json.loads(run("skopeo", "inspect", "--raw", f"oci:{layout}"))
+    digests = {entry["platform"]["architecture"]: entry["digest"] for entry in index["manifests"]}
+    assert list(digests) == list(ROOTS)
+    with tempfile.TemporaryDirectory() as directory, docker_registry(Path(directory)) as registry:
+        name = f"docker://{registry.host}/app:1"
+        run("skopeo", "copy", "--quiet", "--all", "--dest-tls-verify=false", f"oci:{layout}", name)
+        for architecture, digest in digests.items():
+            found = run("skopeo", "inspect", "--tls-verify=false", f"--override-arch={architecture}", "--format={{.Digest}}", name)
+            raw = run("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/app@{digest}")
+            assert json.loads(raw)["layers"], found
+    with tempfile.TemporaryDirectory() as storage:
+        podman = ["podman", "--root", f"{storage}/root", "--runroot", f"{storage}/run", "--storage-driver=vfs"]
+        run(*podman, "pull", "--quiet", "--arch=arm64", f"oci:{layout}")
+        shown = json.loads(run(*podman, "images", "--format=json"))
+        config = json.loads(run(*podman, "image", "inspect", shown[0]["Id"]))
+        assert config[0]["Architecture"] == "arm64"
+        subprocess.run([*podman, "rmi", "--all", "--force"], capture_output=True, check=True)
+
+
+def run(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, check=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
