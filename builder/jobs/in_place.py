@@ -10,9 +10,11 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
 
+from pybuild.builder.errors import BuildError
 from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace, view_of
 from pybuild.builder.jobs.job import Output, Written, write_output
 from pybuild.builder.sandbox.in_place import MEMORY, PROGRAMS
+from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Toc, parent_of, sort_key
 from pybuild.store.layers.copied_files import copy_directory, copy_from_layers, empty_directory
 from pybuild.store.layers.root_changes import root_changes
@@ -169,6 +171,12 @@ class CommitInPlace:
                 _remove_unless_hiding(root, mount, view)
             alone = {os.fsencode(path.strip("/")) for path in (*self.held, *self.hidden)}
             found = root_changes(root, view, facts, scaffold, alone)
+            if found.shared:
+                path = show(b"/" + min(found.shared))
+                raise BuildError(
+                    f"the step has changed a file with {len(found.shared)} names, {path} among them: all of them have changed",
+                    hint="in the root of a container a file with many names stays one file: replace one name by mv instead",
+                )
             with TreeContent(root) as content:
                 written = write_output(found.changes.entries, content, self.output, found.changes.links)
             after = tidy_root(root, found, facts, Toc.open(self.mount_points), view)

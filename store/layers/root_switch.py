@@ -197,7 +197,7 @@ class _Switch:
             if path in self._above:
                 if entry is not None and entry.kind is not Kind.DIRECTORY:
                     raise RootOccupied(
-                        f"the image has {show(path)}, which is not a directory, and this container has a mount below it",
+                        f"the image has {show(b'/' + path)}, which is not a directory, and this container has a mount below it",
                         hint="mount the volume elsewhere",
                     )
                 continue
@@ -211,7 +211,7 @@ class _Switch:
                     if error.errno != errno.EBUSY:
                         raise
                     raise RootOccupied(
-                        f"/{show(path)} cannot be removed: something is mounted there", hint="mount it elsewhere"
+                        f"{show(b'/' + path)} cannot be removed: something is mounted there", hint="mount it elsewhere"
                     ) from error
             if path in files:
                 gone.add(path)

@@ -159,3 +159,10 @@ def test_a_killed_build_leaves_a_root_that_the_next_one_makes_right(person: OwnI
     assert said.status == 0, said.err
     assert "0 damaged" in said.out
     assert re.search(r"\| /bin/ls$", said.err, flags=re.MULTILINE)
+
+
+def test_a_step_that_changes_one_of_many_names_of_a_file_fails(person: OwnImage) -> None:
+    context = recipe(person, "RUN mv /bin/cat /bin/dog && rm /bin/ls && cp /bin/dog /bin/own\nRUN chmod 700 /bin/vi\n")
+    done = person.pybuild().run(PROGRESS, "--no-cache", context)
+    assert done.status == 1
+    assert re.search(r'Buildfile:3:1: error: the step has changed a file with \d{3} names, "/bin/', done.err), done.err
