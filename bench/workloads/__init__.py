@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.workloads import (
     big,
+    copies,
     fresh,
     ignore,
     importing,
@@ -36,6 +37,8 @@ ROWS: Mapping[str, Callable[[World], Row]] = {
     "rungs": rungs.row,
     "in-place-switch": in_place.switch,
     "in-place-look": in_place.look,
+    "copies": copies.first,
+    "copied-runs": copies.further,
     "small": small.cold,
     "incr": small.changed,
     "big": big.zstd,

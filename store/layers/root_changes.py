@@ -56,11 +56,12 @@ def remember(root_fd: int, paths: Iterable[bytes], leave_alone: Set[bytes] = fro
 def not_on_disk(entries: Iterable[Entry]) -> list[bytes]:
     """The paths of entries of which the disk cannot hold the owner or the type in this namespace: the layer must know them."""
     ids = MappedIds.of_this_process()
+    entries = list(entries)
+    foreign = {owner for owner in {(entry.uid, entry.gid) for entry in entries} if ids.on_disk(*owner) != owner}
     return [
         entry.path
         for entry in entries
-        if entry.path
-        and (entry.kind in (Kind.CHAR, Kind.BLOCK) or ids.on_disk(entry.uid, entry.gid) != (entry.uid, entry.gid))
+        if entry.path and (entry.kind in (Kind.CHAR, Kind.BLOCK) or (entry.uid, entry.gid) in foreign)
     ]
 
 

@@ -31,6 +31,7 @@ class TreeMaker:
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
         self._ids = MappedIds.of_this_process()
+        self._owners: dict[tuple[int, int], tuple[int, int]] = {}  # of entries -> on the disk; images have a few only
         self._parents = DirectoryCache(root_fd)
 
     def close(self) -> None:
@@ -124,7 +125,10 @@ class TreeMaker:
             os.close(source_parent)
 
     def _owner(self, entry: Entry) -> tuple[int, int]:
-        return self._ids.on_disk(entry.uid, entry.gid)
+        owner = self._owners.get((entry.uid, entry.gid))
+        if owner is None:
+            owner = self._owners[entry.uid, entry.gid] = self._ids.on_disk(entry.uid, entry.gid)
+        return owner
 
     def _attributes(self, fd: int, entry: Entry) -> None:
         os.fchown(fd, *self._owner(entry))
