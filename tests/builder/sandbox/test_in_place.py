@@ -1,0 +1,81 @@
+"""Steps in the root of a container: what may not happen anywhere else, and the end of what a step has started.
+
+tests/containers/test_in_place.py runs real steps in a container.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.cli import Pybuild
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTERED = "from pybuild.builder.sandbox.container_root import entered; import os; print(entered(), os.getcwd(), os.environ.get(V))"
+END = """
+import os, signal
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.descendants import end_descendants
+linux.set_child_subreaper(True)
+os.setsid()
+reader, writer = os.pipe()
+for number in range(12):
+    if not os.fork():
+        signal.alarm(50)
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if number >= 8:  # chains: each process makes the next one, in a session of its own, and ends
+            os.write(writer, b".")
+            for _ in range(100_000):  # it ends by itself if nothing ends it
+                if os.fork():
+                    os._exit(0)
+                os.setsid()
+            os._exit(0)
+        if os.fork():
+            os._exit(0)
+        os.write(writer, b".")
+        if number % 2:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pause()
+for _ in range(12):
+    os.read(reader, 1)
+end_descendants()
+try:
+    os.waitpid(-1, 0)
+except ChildProcessError:
+    print("none left")
+"""
+
+
+@pytest.mark.parametrize("value", ["", "0:1", "3:4", "9999:9999", "x:y", "3", "-1:-1", "/:/"])
+def test_a_variable_alone_does_not_make_this_machine_the_image(value: str, tmp_path: Path) -> None:
+    """3 is the root of this machine, and 4 another directory of it."""
+    fds = [os.open("/", os.O_RDONLY), os.open(tmp_path, os.O_RDONLY)]
+    script = f"V = 'PYBUILD_CONTAINER_ROOT'; import os; os.dup2({fds[0]}, 3); os.dup2({fds[1]}, 4); {ENTERED}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={"PYBUILD_CONTAINER_ROOT": value}, cwd=tmp_path, pass_fds=fds,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for fd in fds:
+        os.close(fd)
+    assert done.stdout == f"False {tmp_path} None\n"
+
+
+@pytest.mark.parametrize("variable", [{}, {"PYBUILD_CONTAINER_ROOT": "0:0"}])
+def test_no_step_runs_in_place_on_this_machine(tmp_path: Path, variable: dict[str, str]) -> None:
+    (tmp_path / "Buildfile").write_text("FROM scratch\nCOPY Buildfile /\nRUN true\n")
+    done = Pybuild(tmp_path / "store", variable).run("--isolation=in-place", tmp_path)
+    assert done.status == 1
+    assert "Buildfile:3:1: error: the isolation in-place works only in pybuild's own image" in done.err
+    assert "COPY" not in done.err.replace("COPY Buildfile /\n", "")  # nothing was made
+
+
+def test_all_descendants_are_ended_however_they_hide() -> None:
+    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "none left\n", done.stderr
