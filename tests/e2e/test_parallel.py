@@ -37,7 +37,7 @@ def test_stages_wait_only_for_stages_they_copy_from(
     stages = [f"FROM pybuild.test/base AS s{n}\nRUN {asks(gate, n)}\n" for n in range(STAGES)]
     copies = [f"COPY --from=s{n} /answer /answers/{n}\n" for n in range(STAGES)]
     context = write_context(tmp_path / "context", "".join([*stages, "FROM pybuild.test/base\n", *copies]))
-    with running(pybuild, context) as build:
+    with running(pybuild, "--network=host", context) as build:
         calls = [gate.accept()[0] for _ in range(STAGES)]  # all steps are waiting before the first one can continue
         for number, call in enumerate(calls):
             assert call.recv(10)  # closing a connection with unread data resets it
@@ -56,7 +56,7 @@ def test_a_failed_step_ends_the_parallel_ones(pybuild: Pybuild, tmp_path: Path, 
         f"FROM pybuild.test/base AS patient\nRUN {asks(gate, 'patient')}\n"
         f"FROM pybuild.test/base\nRUN {asks(gate, 'hasty')}; exit 3\nCOPY --from=patient /answer /\n",
     )
-    with running(pybuild, context) as build:
+    with running(pybuild, "--network=host", context) as build:
         hasty, patient = sorted((gate.accept()[0] for _ in range(2)), key=lambda call: call.recv(10))
         started = descendants(build.pid)
         hasty.close()

@@ -63,7 +63,7 @@ def test_a_secret_is_only_in_its_step(tmp_path: Path, pybuild: Pybuild, end: str
         recipe += f' wc -c < /run/secrets/f; printf %s "$V" | cmp - /v && echo same; {wait}; test {end} = success\n'
         command = Pybuild(pybuild.root, {"PB_VARIABLE": variable})
         archive = tmp_path / "image.tar"
-        flags = ["-t", "app", "-o", f"type=oci,dest={archive}", "--secret", f"id=f,src={tmp_path / 'secret'}"]
+        flags = ["--network=host", "-t", "app", "-o", f"type=oci,dest={archive}", "--secret", f"id=f,src={tmp_path / 'secret'}"]
         with running(command, *flags, "--secret", "id=v,env=PB_VARIABLE", write_context(tmp_path / "c", recipe)) as build:
             build.wait_for("step_output", "same")
             connection, _ = listener.accept()
