@@ -138,6 +138,9 @@ def options(command: click.Command) -> set[str]:
 def test_options_that_a_document_names_exist(path: Path) -> None:
     """Options of the command line, and flags of instructions."""
     known = options(cli) | {f"--{name}" for flags in FLAGS.values() for name in flags} | FOREIGN
+    if path.name == "kaniko.md":  # a table whose first column has the options of another program
+        rows = [line.split("|")[1] for line in path.read_text().splitlines() if line.startswith("| `")]
+        known |= set(re.findall(r"--[a-zA-Z][a-z-]*", " ".join(rows)))
     named = {word for text in quoted(path) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
     assert sorted(named - known) == []
 
