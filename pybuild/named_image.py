@@ -34,6 +34,7 @@ from pybuild.store.importing.archived import (
     import_archived,
     open_archived,
 )
+from pybuild.store.objects.indexes import images_of
 from pybuild.store.objects.ingest import IngestElsewhere
 from pybuild.store.store import Access, Store
 
@@ -77,6 +78,15 @@ def open_images(
 
 
 @contextmanager
+def open_all_platforms(
+    root: str, name: str, platform: Platform | None, *, tls_verify: bool = True
+) -> Iterator[list[ReadableImage]]:
+    """What `open_images` opens; of an index of the store all images, unless one for `platform` is asked for."""
+    with ExitStack() as stack:
+        yield _Opener(root, stack, platform, tls_verify=tls_verify).open_all(name)
+
+
+@contextmanager
 def image_to_export(root: str, name: str, platform: Platform | None, *, all_platforms: bool = False) -> Iterator[Image]:
     """The image, or the index, that a user names so. That of an archive is imported into a scratch store, which is removed
     at the end.
@@ -96,6 +106,11 @@ def image_to_export(root: str, name: str, platform: Platform | None, *, all_plat
                 )
             yield Image.of(opener.store().root, stored, (reference,) if reference else ())
             return
+        if all_platforms:
+            raise InvalidImage(
+                f"{name} is not in the store: --all-platforms is for images of the store",
+                hint="pybuild copy writes an index with all its images; pybuild import --all-platforms stores it",
+            )
         ingest = opener.store().ingest
         with Store(ingest.new_path()) as scratch:
             stored, names = import_archived(scratch, place, ingest.new_path, platform)
@@ -138,6 +153,13 @@ class _Opener:
             self._observe(Note(f"the store has no image {name}: reading it from its registry"))
             return self._remote(name)
         return self._stored(self.store(), image)
+
+    def open_all(self, name: str) -> list[ReadableImage]:
+        if self._platform is None and not name.startswith(_REGISTRY) and self.place(name) is None:
+            self.find(name)  # raises the errors that help
+            store = self.store()
+            return [self._stored(store, image) for image in images_of(store.indexes.find(name)[0])]
+        return [self.open(name)]
 
     def _remote(self, name: str) -> ReadableImage:
         """The image of a registry. Its layers are fetched when its tables of contents are read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,15 @@ def judge(image: ReadableImage, rules: ImageRules) -> list[RuleBroken]:
         if "secrets" in asked:
             found.append(secrets.secrets_in_layers(subject, tables, allowed))
     return in_order(list(_limited(chain.from_iterable(found))))
+
+
+def judge_all(images: Sequence[ReadableImage], rules: ImageRules) -> list[RuleBroken]:
+    """What the images of an index break; of several, each text begins with the platform. Raises StoreError."""
+    if len(images) == 1:
+        return judge(images[0], rules)
+    return [
+        replace(one, text=f"{image.config.platform}: {one.text}") for image in images for one in judge(image, rules)
+    ]
 
 
 def _limited(found: Iterable[RuleBroken]) -> Iterator[RuleBroken]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.gate.judge import RulesBroken, judge
+from pybuild.builder.gate.judge import RulesBroken, judge_all
 from pybuild.builder.gate.stored import readable
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.store.objects.indexes import digest_of, images_of
@@ -20,12 +19,9 @@ if TYPE_CHECKING:
 def hold_to_rules(session: Session, built: Stored, rules: ImageRules) -> None:
     """Report what the images break; raise RulesBroken if that is anything. They stay in the store until gc."""
     images = images_of(built)
-    found = []
-    for image in images:
-        broken = judge(readable(session.store, image, lambda: nullcontext(LayerFetcher.of(session))), rules)
-        if len(images) > 1:
-            broken = [replace(one, text=f"{image.platform}: {one.text}") for one in broken]
-        found += broken
+    found = judge_all(
+        [readable(session.store, image, lambda: nullcontext(LayerFetcher.of(session))) for image in images], rules
+    )
     for one in found:
         session.observe(one)
     if found:

@@ -21,7 +21,7 @@ from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.indexes import StoredIndex, images_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pybuild.builder.transfer.places import CopyPlace
     from pybuild.builder.transfer.workshop import CopyWorkshop
@@ -63,7 +63,10 @@ def gather_images(
 
 def create(store: Store, name: Reference, images: Sequence[StoredImage], annotations: Mapping[str, str]) -> StoredIndex:
     """Give a name to a new index of these images. Raises InvalidImage if two are for the same platform."""
-    return _named(store, name, store.indexes.of(images, annotations), "index create")
+    stored = store.indexes.add(store.indexes.of(images, annotations), store.ingest.new_path())
+    store.seal()
+    store.indexes.tag([name], stored, int(time.time()), recipe="index create")
+    return stored
 
 
 def add(store: Store, name: Reference, images: Sequence[StoredImage], annotations: Mapping[str, str]) -> StoredIndex:
@@ -71,12 +74,14 @@ def add(store: Store, name: Reference, images: Sequence[StoredImage], annotation
 
     Raises NotFound if nothing has the name.
     """
-    index = _index_of(store, name)
-    new = {entry.platform: entry for entry in store.indexes.of(images).manifests}
-    kept = [_replaced(entry, new) for entry in index.manifests]
-    entries = (*kept, *new.values())
-    wanted = replace(index, manifests=entries, annotations={**index.annotations, **annotations})
-    return _named(store, name, wanted, "index add")
+
+    def with_images(index: Index) -> Index:
+        new = {entry.platform: entry for entry in store.indexes.of(images).manifests}
+        kept = [_replaced(entry, new) for entry in index.manifests]
+        entries = (*kept, *new.values())
+        return replace(index, manifests=entries, annotations={**index.annotations, **annotations})
+
+    return _changed(store, name, with_images, "index add")
 
 
 def remove(store: Store, name: Reference, which: Sequence[str]) -> StoredIndex:
@@ -84,17 +89,20 @@ def remove(store: Store, name: Reference, which: Sequence[str]) -> StoredIndex:
 
     Raises NotFound if one is not in it, BuildError if none would be left.
     """
-    index = _index_of(store, name)
-    left = list(index.manifests)
-    for text in which:
-        gone = [entry for entry in left if _is_meant(entry, text)]
-        if not gone:
-            has = ", ".join(str(entry.platform) for entry in left)
-            raise NotFound(f"{name.familiar} has no image {text}", hint=f"it has one for {has}")
-        left = [entry for entry in left if entry not in gone]
-    if not left:
-        raise BuildError(f"no image would be left in {name.familiar}", hint="pybuild rmi removes it as a whole")
-    return _named(store, name, replace(index, manifests=tuple(left)), "index rm")
+
+    def without(index: Index) -> Index:
+        left = list(index.manifests)
+        for text in which:
+            gone = [entry for entry in left if _is_meant(entry, text)]
+            if not gone:
+                has = ", ".join(str(entry.platform) for entry in left)
+                raise NotFound(f"{name.familiar} has no image {text}", hint=f"it has one for {has}")
+            left = [entry for entry in left if entry not in gone]
+        if not left:
+            raise BuildError(f"no image would be left in {name.familiar}", hint="pybuild rmi removes it as a whole")
+        return replace(index, manifests=tuple(left))
+
+    return _changed(store, name, without, "index rm")
 
 
 def _index_of(store: Store, name: Reference) -> Index:
@@ -123,8 +131,13 @@ def _is_meant(entry: Descriptor, text: str) -> bool:
     return entry.platform is not None and entry.platform.matches(wanted)
 
 
-def _named(store: Store, name: Reference, index: Index, recipe: str) -> StoredIndex:
-    stored = store.indexes.add(index, store.ingest.new_path())
-    store.seal()
-    store.indexes.tag([name], stored, int(time.time()), recipe=recipe)
-    return stored
+def _changed(store: Store, name: Reference, change: Callable[[Index], Index], recipe: str) -> StoredIndex:
+    """Give the name to a changed form of what it means. If another process gives it to something else meanwhile, that is
+    changed instead: of two that add images at once neither is lost.
+    """
+    while True:
+        seen = store.images.tags_of(name)
+        stored = store.indexes.add(change(_index_of(store, name)), store.ingest.new_path())
+        store.seal()
+        if store.indexes.tag_unless_changed(name, seen, stored, int(time.time()), recipe):
+            return stored

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.named_image import open_images
+from pybuild.named_image import open_all_platforms
 from pybuild.options.arguments import image_platform_option, tls_verify_option
 from pybuild.options.completion import complete_images
 from pybuild.options.rules import image_rules, rule_options
@@ -47,11 +47,12 @@ def check_image(
     """Hold an image to rules, and list what breaks them.
 
     IMAGE is an image of the store, or one that is not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
-    :NAME behind it if there are several.
+    :NAME behind it if there are several. An index of the store is checked with all its images, or with the one for
+    --platform; of an archive or a registry it is the one for --platform, else for this machine.
 
     The exit status is 1 if the image breaks a rule. docs/user/image-rules.md explains the rules and the file of --rules.
     """
-    from pybuild.builder.gate.judge import judge
+    from pybuild.builder.gate.judge import judge_all
 
     asked = image_rules(
         rules=rules,
@@ -63,8 +64,8 @@ def check_image(
     )
     if asked is None or not asked.asked:
         raise click.UsageError("name at least one rule: --rules FILE, --max-size, --max-waste, --deny …")
-    with open_images(root, name, platform=platform, tls_verify=tls_verify) as (image,):
-        found = judge(image, asked)
+    with open_all_platforms(root, name, platform, tls_verify=tls_verify) as images:
+        found = judge_all(images, asked)
     for line in _lines(format, name, asked, found):
         click.echo(line.encode("utf-8", "backslashreplace"))
     return int(bool(found))

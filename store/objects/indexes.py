@@ -23,6 +23,7 @@ from pybuild.values.limits import MANIFEST_BYTES
 from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
     from pybuild.store.formats.reference import Reference
@@ -218,17 +219,32 @@ class Indexes:
         if self._metadata.obstacle is not None and all(self._means(name, index) for name in names):
             return
         with self._metadata.durable_transaction() as db:
-            self._keep(index)
-            for name in names:
-                if self._means(name, index):
-                    continue
-                if self._names.of(name):
-                    self._names.remove(db, name, now)
-                # The last row is what the name means where nobody asks for a platform.
-                preferred = index.preferred.manifest_digest
-                for image in sorted(index.images, key=lambda image: image.manifest_digest == preferred):
-                    full, platform = str(name.with_default_tag()), str(image.exact_platform)
-                    self._names.add(db, Tag(full, image.manifest_digest, now, platform, recipe, index.digest))
+            self._give(db, names, index, now, recipe)
+
+    def tag_unless_changed(
+        self, name: Reference, seen: Sequence[Tag], index: StoredIndex, now: int, recipe: str = ""
+    ) -> bool:
+        """As `tag`, but only if the name still means what it meant when its tags were `seen`; return whether it does."""
+        with self._metadata.durable_transaction() as db:
+            if self._names.of(name) != list(seen):
+                return False
+            self._give(db, [name], index, now, recipe)
+            return True
+
+    def _give(
+        self, db: sqlite3.Connection, names: Sequence[Reference], index: StoredIndex, now: int, recipe: str
+    ) -> None:
+        self._keep(index)
+        for name in names:
+            if self._means(name, index):
+                continue
+            if self._names.of(name):
+                self._names.remove(db, name, now)
+            # The last row is what the name means where nobody asks for a platform.
+            preferred = index.preferred.manifest_digest
+            for image in sorted(index.images, key=lambda image: image.manifest_digest == preferred):
+                full, platform = str(name.with_default_tag()), str(image.exact_platform)
+                self._names.add(db, Tag(full, image.manifest_digest, now, platform, recipe, index.digest))
 
     def give_names(self, names: Sequence[Reference], stored: Stored, now: int, recipe: str = "") -> None:
         """Give an index or an image these names, as `tag` and `Images.tag` do."""

@@ -98,3 +98,15 @@ def test_everybody(person: Person) -> None:
     recipe = f"FROM {BASE}\nCOPY --chmod=600 --chown=7:7 secret /s\nRUN true\n"
     said = person.pybuild().refused("--deny=secrets", person.context("gate", recipe, secret=f"{TOKEN}\n"))
     assert "secrets: /s: line 1 looks like a GitLab token" in said
+
+
+def test_an_index_is_checked_with_all_its_images(pybuild: Pybuild, tmp_path: Path) -> None:
+    text = "FROM scratch\nARG TARGETARCH\nCOPY only.$TARGETARCH /only\n"
+    context = write_context(tmp_path / "several", text, **{"only.amd64": "plain", "only.arm64": f"{TOKEN}\n"})
+    platforms = "--platform=linux/amd64,linux/arm64"
+    assert "secrets: /only: linux/arm64: line 1 looks like" in pybuild.refused("--deny=secrets", platforms, context)
+    pybuild("-q", platforms, "-t", "several:1", context)
+    done = pybuild.run("check-image", "several:1", "--deny=secrets")
+    assert done.status == 1 and "secrets: /only: linux/arm64: line 1 looks like a GitLab token" in done.out
+    for platform, status in (("linux/amd64", 0), ("linux/arm64", 1)):
+        assert pybuild.run("check-image", "several:1", "--deny=secrets", "--platform", platform).status == status

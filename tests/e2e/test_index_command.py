@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -133,3 +134,20 @@ def test_a_copy_keeps_an_index_and_the_store_leaves_attestations_out(
     assert shown(other, "mine")["digest"] == digest
     assert here("copy", "-q", "store:app", f"docker-archive:{tmp_path}/d.tar").err == ""
     other.assert_whole()
+
+
+def test_images_that_are_added_at_once_are_all_there(tmp_path: Path, context: Path) -> None:
+    here = empty(tmp_path, "store")
+    for platform in (AMD, ARM, RISCV):
+        here("-q", "--platform", platform, "-t", platform.rpartition("/")[2], context)
+    here("index", "create", "-q", "all:1", "amd64")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: here("index", "add", "-q", "all:1", name), ("arm64", "riscv64")))
+    assert sorted(platforms(here, "all:1")) == [AMD, ARM, RISCV]
+
+
+def test_all_images_of_an_archive_are_not_exported(tmp_path: Path, context: Path) -> None:
+    here, archive = empty(tmp_path, "store"), tmp_path / "a.tar"
+    here("-q", "--platform", f"{AMD},{ARM}", "-o", f"type=oci,dest={archive}", context)
+    said = here.refused("export", f"oci-archive:{archive}", "--all-platforms", "-o", f"type=oci,dest={tmp_path}/b.tar")
+    assert "--all-platforms is for images of the store" in said and not (tmp_path / "b.tar").exists()
