@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.events import RuleBroken
 from pybuild.builder.gate.secret_patterns import tokens_in
 from pybuild.builder.plan.history import instruction_of
+from pybuild.parser.checks.values import sounds_secret
 from pybuild.store.formats.oci_config import normalise_history
 from pybuild.values.pattern import pattern
 from pybuild.values.redact import redact
@@ -21,6 +22,8 @@ _SHORT = 60  # characters of an instruction in a message
 
 
 _ARGUMENTS = pattern(r"RUN \|[0-9]+ .*?(?=\S*/(?:ba|da|a|z|k)?sh -[a-z]*c )", re.DOTALL)  # the values of ARGs
+# What a RUN sets for a command, and options with a value: NAME=value, --name='value'
+_ASSIGNED = pattern(r"""(?P<name>[A-Za-z_][A-Za-z0-9_-]*)=(?P<value>"[^"]*"|'[^']*'|[^\s;&|]+)""")
 
 
 class Subject:
@@ -55,8 +58,15 @@ class Subject:
 
 
 def _shown(text: str) -> str:
-    """An instruction without the values of build arguments, and without what looks like a secret."""
-    text = redact(_ARGUMENTS.sub("RUN ", text))
+    """An instruction without the values of build arguments, and without what looks or sounds like a secret."""
+    text = _ASSIGNED.sub(_without_secret, redact(_ARGUMENTS.sub("RUN ", text)))
     if text.startswith("RUN |") or any(tokens_in(text.encode("utf-8", "surrogateescape"))):
         return text.partition(" ")[0] + " …"
     return text
+
+
+def _without_secret(assigned: re.Match[str]) -> str:
+    name, value = assigned["name"], assigned["value"]
+    if not sounds_secret(name.replace("-", "_")) or value.startswith("$"):
+        return assigned[0]
+    return f"{name}=…"

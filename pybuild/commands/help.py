@@ -14,20 +14,22 @@ if TYPE_CHECKING:
 
 
 @click.command("help")
-@click.argument("command", required=False)
+@click.argument("commands", metavar="[COMMAND...]", nargs=-1)
 @click.pass_context
-def help_(ctx: click.Context, command: str | None) -> int:
-    """Show the help of a command, or the list of commands."""
-    parent = ctx.parent
-    assert parent is not None and isinstance(parent.command, click.Group)  # the group has called this command
-    if command is None:
-        click.echo(parent.get_help())
-        return 0
-    found = parent.command.get_command(parent, command)
-    if found is None:
-        known = parent.command.list_commands(parent)
-        raise click.UsageError(f"{command}: there is no such command; expected {', '.join(known)}")
-    click.echo(found.get_help(click.Context(found, parent, command)))
+def help_(ctx: click.Context, commands: tuple[str, ...]) -> int:
+    """Show the help of a command, such as `build` or `index create`, or the list of commands."""
+    context = ctx.parent
+    assert context is not None  # the group has called this command
+    for name in commands:
+        group = context.command
+        if not isinstance(group, click.Group):
+            raise click.UsageError(f"{name}: {context.info_name} has no commands of its own")
+        found = group.get_command(context, name)
+        if found is None:
+            known = group.list_commands(context)
+            raise click.UsageError(f"{name}: there is no such command; expected {', '.join(known)}")
+        context = click.Context(found, context, name)
+    click.echo(context.get_help())
     return 0
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
 from pybuild.builder.annotations import Annotation
-from pybuild.builder.output.export import Output
+from pybuild.builder.output.export import ImageOutput, Output, TarOutput
 from pybuild.options.annotations import ANNOTATION_HELP, parse_annotation
 from pybuild.options.arguments import accepted_option, checked_option, name_and_value, refused_option
 from pybuild.options.completion import complete_files
 from pybuild.options.groups import OptionGroup
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.options.ported import ported_options
+from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
@@ -54,9 +56,13 @@ def _result_options(
     explore: str | None,
     reproduce: bool,
 ) -> ResultOptions:
+    outputs = parse_outputs(output, push=push)
+    files: list[tuple[str, str | None]] = [("--output", one.destination) for one in outputs if _is_file(one)]
+    files += [("--iidfile", iidfile), ("--metadata-file", metadata_file), ("--report", report), ("--explore", explore)]
+    _refuse_same_file(files)
     return ResultOptions(
         tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
-        outputs=parse_outputs(output, push=push),
+        outputs=outputs,
         labels=dict(name_and_value(text, "--label") for text in label),
         annotations=tuple(chain.from_iterable(map(parse_annotation, annotation))),
         iidfile=iidfile,
@@ -65,6 +71,24 @@ def _result_options(
         explore=explore,
         reproduce=reproduce,
     )
+
+
+def _is_file(output: Output) -> bool:
+    """Whether an output is one file with a path."""
+    is_archive = isinstance(output, ImageOutput) and not output.directory
+    return (is_archive or isinstance(output, TarOutput)) and output.destination != STDOUT
+
+
+def _refuse_same_file(files: Sequence[tuple[str, str | None]]) -> None:
+    """Raise UsageError if two options name one file: the later one would replace it. Devices and pipes take both."""
+    seen: dict[str, str] = {}
+    for option, path in files:
+        if path is None or (os.path.exists(path) and not os.path.isfile(path)):
+            continue
+        real = os.path.realpath(path)
+        if real in seen:
+            raise click.UsageError(f"{seen[real]} and {option} name the same file: {path}")
+        seen[real] = option
 
 
 def refuse_beside_reproduce(context: str, sources: SourceOptions, results: ResultOptions, cache: CacheOptions) -> None:
@@ -123,7 +147,7 @@ RESULTS = OptionGroup(
             ["--iidfile"],
             shell_complete=complete_files,
             metavar="FILE",
-            help="Write the image ID, the digest of its config, to FILE.",
+            help="Write the image ID, the digest of its config, to FILE; of several platforms that of the index.",
         ),
         click.Option(
             ["--metadata-file"],

@@ -392,3 +392,22 @@ def test_a_source_removed_from_the_context(pybuild: Pybuild, tmp_path: Path) -> 
     pybuild(context)
     (context / "file").unlink()
     assert "Buildfile:2:1: error:" in pybuild.refused(context)
+
+
+def test_two_results_in_one_file(pybuild: Pybuild, tmp_path: Path) -> None:
+    context, path = write_context(tmp_path / "c", "FROM scratch\nLABEL a=b\n"), str(tmp_path / "x")
+    for one, other in (
+        (f"--report={path}", f"--explore={tmp_path}/./x"),
+        (f"--iidfile={path}", f"--metadata-file={path}"),
+        (f"-otype=oci,dest={path}", f"--iidfile={path}"),
+        (f"-otype=oci,dest={path}", f"-otype=tar,dest={path}"),
+    ):
+        done = pybuild.run(one, other, context)
+        assert done.status == 2 and "name the same file" in done.err and not os.path.lexists(path)
+    pybuild("-q", "--iidfile=/dev/null", "--metadata-file=/dev/null", context)
+
+
+def test_help_of_commands_of_commands(pybuild: Pybuild) -> None:
+    assert pybuild("help", "index", "create").out == pybuild("index", "create", "--help").out
+    assert "build has no commands of its own" in pybuild.run("help", "build", "x").err
+    assert "x: there is no such command; expected add, create" in pybuild.run("help", "index", "x").err

@@ -191,13 +191,22 @@ def test_secrets_in_the_history(tmp_path: Path, line: str) -> None:
     assert not any("hunter2" in text or GITHUB.decode() in text or "pw@" in text for text in found)
 
 
-def test_the_instruction_of_a_finding_has_no_values_of_arguments(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("RUN |1 TOKEN=a b hunter2 /bin/sh -c make it # buildkit", "RUN /bin/sh -c make it # buildkit"),
+        ("RUN /bin/sh -c a && DB_PASSWORD=hunter2 make; b", "RUN /bin/sh -c a && DB_PASSWORD=… make; b"),
+        ("RUN /bin/sh -c TOKEN='hunter2 x' make --api-key=\"hunter2\"", "RUN /bin/sh -c TOKEN=… make --api-key=…"),
+        ("RUN /bin/sh -c PASSWORD=$P make --prefix=/usr", "RUN /bin/sh -c PASSWORD=$P make --prefix=/usr"),
+    ],
+)
+def test_the_instruction_of_a_finding_has_no_values_of_arguments(tmp_path: Path, line: str, shown: str) -> None:
     archive = tmp_path / "image.tar"
-    history: list[dict[str, object]] = [{"created_by": "RUN |1 TOKEN=a b hunter2 /bin/sh -c make it # buildkit"}]
+    history: list[dict[str, object]] = [{"created_by": line}]
     archive.write_bytes(Archive(layers=[tar(entry(b"a", mode=0o4755))], history=history).data())
     with open_archived(ArchivePlace(ArchiveKind.OCI_ARCHIVE, str(archive), ""), lambda: str(tmp_path / "x")) as image:
         (found,) = judge(image, ImageRules(deny=("setuid",)))
-    assert found.instruction == "RUN /bin/sh -c make it # buildkit"
+    assert found.instruction == shown
 
 
 def test_users(tmp_path: Path) -> None:
