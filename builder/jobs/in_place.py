@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace, view_of
-from pybuild.builder.jobs.job import Output, Written, write_output
+from pybuild.builder.jobs.job import Done, Output, Written, write_output
 from pybuild.builder.sandbox.in_place import MEMORY, PROGRAMS
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Toc, parent_of, sort_key
@@ -22,6 +22,7 @@ from pybuild.store.layers.root_directory import add_mount_points, separate_names
 from pybuild.store.layers.root_facts import CTIME, Facts, births, fact_of, look, settle
 from pybuild.store.layers.root_switch import Held, KnownRoot, switch_root, without_many_names
 from pybuild.store.layers.tree_files import DirectoryCache, TreeContent, open_directory
+from pybuild.store.system import syscalls
 from pybuild.store.system.directories import opened_directory, remove_tree
 from pybuild.values import frozen
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 ROOT = "/"
 _OF_STEPS = "pybuild-"  # the names of what builder/sandbox/in_place.py makes in MEMORY and PROGRAMS
 _TMPFS_MODE = 0o1777
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINKS = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 @frozen
@@ -165,9 +168,8 @@ class CommitInPlace:
             ignored = tuple(
                 mount.target for mount in self.mounts if mount.read_only and _was_written(root, mount, facts)
             )
-            for number, mount in enumerate(reversed(self.mounts)):
-                if mount.cache and not mount.read_only:
-                    _copy_back(root, mount, f"{self.spare}-{number}")
+            _keep_caches(root, self.mounts, self.spare)
+            for mount in reversed(self.mounts):
                 _remove_unless_hiding(root, mount, view)
             alone = {os.fsencode(path.strip("/")) for path in (*self.held, *self.hidden)}
             found = root_changes(root, view, facts, scaffold, alone)
@@ -183,6 +185,20 @@ class CommitInPlace:
         with open(self.new_facts, "xb") as file:
             file.write(after.encode())
         return CommittedInPlace(written, ignored)
+
+
+@frozen
+class KeepCaches:
+    """Copy the cache mounts of a failed RUN back; the fields are as in `CommitInPlace`."""
+
+    in_namespace: ClassVar[bool] = False
+    mounts: tuple[CopiedMount, ...]
+    spare: str
+
+    def run(self) -> Done:
+        with opened_directory(ROOT) as root:
+            _keep_caches(root, self.mounts, self.spare)
+        return Done()
 
 
 class _RootLayer:
@@ -287,11 +303,16 @@ def _look_again(
 def _files_of(root: int, mount: CopiedMount) -> dict[bytes, Fact]:
     """Facts about what is at the target of a mount; none if it is gone."""
     if not mount.directory:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            return {b"": fact_of(os.lstat(b"/" + mount.place))}
+        with suppress(OSError):
+            parent, _, name = mount.place.rpartition(b"/")
+            fd = _opened_below(root, parent)
+            try:
+                return {b"": fact_of(os.lstat(name, dir_fd=fd))}
+            finally:
+                os.close(fd)
         return {}
     try:
-        fd = open_directory(root, mount.place)
+        fd = _opened_below(root, mount.place)
     except OSError:
         return {}
     try:
@@ -305,10 +326,24 @@ def _was_written(root: int, mount: CopiedMount, facts: Facts) -> bool:
     return not found or any(fact[CTIME] >= facts.began for fact in found.values())
 
 
+def _opened_below(root: int, path: bytes) -> int:
+    """Open a directory after a step, which can have replaced every part of the path by a link that leads elsewhere.
+
+    Raises OSError.
+    """
+    return syscalls.openat2(root, path or b".", _DIRECTORY, _NO_LINKS)
+
+
+def _keep_caches(root: int, mounts: Sequence[CopiedMount], spare: str) -> None:
+    for number, mount in enumerate(reversed(mounts)):
+        if mount.cache and not mount.read_only:
+            _copy_back(root, mount, f"{spare}-{number}")
+
+
 def _copy_back(root: int, mount: CopiedMount, spare: str) -> None:
     """Replace the content of a cache mount by what the step has left. It is copied first: a kill loses none of the old files."""
     try:
-        fd = open_directory(root, mount.place)
+        fd = _opened_below(root, mount.place)
     except OSError:
         return  # the step has removed its cache: with a real mount it could not
     try:
@@ -334,12 +369,14 @@ def _remove_unless_hiding(root: int, mount: CopiedMount, view: View) -> None:
     """Remove what was copied to a target that the image lacks. Where it hides files of the image, the next step replaces it."""
     if view.lookup(mount.place) is not None:
         return
-    directories = DirectoryCache(root)
+    parent, _, name = mount.place.rpartition(b"/")
     try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            fd, name = directories.locate(mount.place)
-            status = os.fstat(fd)
-            remove_tree(fd, name)
-            os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        fd = _opened_below(root, parent)
+    except OSError:
+        return  # the step has removed or replaced a directory above it
+    try:
+        status = os.fstat(fd)
+        remove_tree(fd, name)
+        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
     finally:
-        directories.close()
+        os.close(fd)

@@ -7,18 +7,19 @@ step begins (builder/jobs/in_place.py).
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from pybuild.builder.errors import SandboxError
+from pybuild.builder.errors import BuildError, SandboxError, StepFailed
 from pybuild.builder.events import Note, layer_progress
 from pybuild.builder.host.in_place import SCRATCH, held_paths, restore_name_service
-from pybuild.builder.jobs.in_place import CommitInPlace, CopiedMount, PrepareInPlace, RootMemory
+from pybuild.builder.jobs.in_place import CommitInPlace, CopiedMount, KeepCaches, PrepareInPlace, RootMemory
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, ScriptMount
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.steps.mount_points import scaffold_for
 from pybuild.builder.steps.mounts import MountedPaths, MountPoint, sandbox_mounts, with_home
 from pybuild.parser import SecretMount, SshMount
+from pybuild.store.errors import StoreError
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.root_switch import Held
 from pybuild.values import frozen
@@ -89,8 +90,13 @@ class InPlaceRuns:
                 await self._pool.job(
                     PrepareInPlace(layers, memory, held, placed.mount_points, placed.copied, facts, SCRATCH)
                 )
-                await self._execute(self._spec(step, identity, placed), ref)
                 output, spare = self._layers.output(node.id), self._store.ingest.new_path()
+                try:
+                    await self._execute(self._spec(step, identity, placed), ref)
+                except StepFailed:
+                    with suppress(BuildError, StoreError):  # what has failed first is said
+                        await self._pool.job(KeepCaches(placed.copied, spare))
+                    raise
                 committed = await self._pool.job(
                     CommitInPlace(
                         layers,

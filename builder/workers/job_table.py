@@ -24,7 +24,7 @@ MODULES = {
     "fetch": ("FetchUrl",),
     "fsck": ("CompareTree", "WriteBlob"),
     "git": ("FetchRepository", "ListSubdirectory", "ResolveReference"),
-    "in_place": ("CommitInPlace", "PrepareInPlace"),
+    "in_place": ("CommitInPlace", "KeepCaches", "PrepareInPlace"),
     "layer": ("MakeTree", "Recompress", "WriteTar"),
     "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),
     "one_pass": ("FetchLayer", "MakeFedTree", "ReadLayer"),

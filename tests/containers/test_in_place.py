@@ -69,6 +69,28 @@ def test_a_step_has_what_it_mounts_and_leaves_nothing_of_it(person: OwnImage) ->
     assert "0 damaged" in said.out
 
 
+def test_a_failed_step_keeps_its_cache(person: OwnImage) -> None:
+    failing = recipe(person, "RUN --mount=type=cache,target=/kept echo made > /kept/file; exit 3\n")
+    second = recipe(person, "RUN --mount=type=cache,target=/kept cat /kept/file\n")
+    said = person.shell(f"pybuild {PROGRESS} {failing}; pybuild {PROGRESS} {second} && pybuild fsck")
+    assert said.status == 0, said.err
+    assert "RUN exited with status 3" in said.err
+    assert "| made" in said.err
+
+
+def test_a_link_above_a_mount_leads_nowhere(person: OwnImage) -> None:
+    """The step replaces a directory above its cache: files of a volume are neither removed nor taken for the cache."""
+    volume = person.home / "volume"
+    (volume / "above/cache").mkdir(parents=True)
+    (volume / "above/cache/file").write_text("of the user\n")
+    first = recipe(person, f"RUN --mount=type=cache,target=/m/above/cache rm -rf /m && ln -s {volume} /m\n")
+    second = recipe(person, "RUN --mount=type=cache,target=/m/above/cache ls /m/above/cache; echo end\n")
+    said = person.shell(f"pybuild {PROGRESS} {first} && pybuild {PROGRESS} {second}")
+    assert said.status == 0, said.err
+    assert (volume / "above/cache/file").read_text() == "of the user\n"
+    assert re.findall(r"\| (.*)$", said.err, flags=re.MULTILINE) == ["end"]
+
+
 def test_what_a_step_leaves_running_is_ended(person: OwnImage) -> None:
     """Daemons that fork twice, make sessions of their own, ignore signals, and fork all the time."""
     daemon = "setsid sh -c '(trap \"\" TERM HUP; while :; do sleep 1000; done) &' &"
