@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from pybuild.build_log import LoggedDisplay
 from pybuild.builder.build import BuildRequest, names_of
 from pybuild.builder.errors import NotCached
 from pybuild.builder.options import BuildOptions, Pull
-from pybuild.commands.build_pages import BuildPages
 from pybuild.options.arguments import size_option
 from pybuild.options.buildkit_arguments import build_name, step_hostname
 from pybuild.options.cache import CACHE
@@ -36,6 +35,7 @@ from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from pybuild.builder.gate.rules import ImageRules
+    from pybuild.commands.build_pages import BuildPages
     from pybuild.options.cache import CacheOptions
     from pybuild.options.display import DisplayOptions
     from pybuild.options.results import ResultOptions
@@ -76,7 +76,7 @@ def build(
     request = replace(_request(info.id, context, sources, results, cache, steps), rules=rules)
     files = ResultFiles(results.iidfile, results.metadata_file)
     files.prepare()
-    pages = BuildPages.asked_for(results, display)
+    pages = _pages(results, display)
     with Store(ctx.obj, Access.READ) as store:
         if display.call is not None:
             from pybuild.commands.check import answer
@@ -87,7 +87,7 @@ def build(
 
             return reproduce(request, store, progress_for(display.kind, info), as_json=display.kind == "json")
         with (
-            pages.after_build(store, info.id) as logs,
+            pages.after_build(store, info.id) if pages else nullcontext(store.logs if store.obstacle is None else None) as logs,
             closing(LoggedDisplay(progress_for(display.kind, info, display.colour), info, logs)) as observe,
         ):
             try:
@@ -109,10 +109,20 @@ def build(
             if cache.explain:
                 _explain(store, info)
             files.finished(info, store, image.index or image.stored, names_of(request))
-        pages.write_explore(ctx.obj, image, tls_verify=sources.tls_verify)
+        if pages:
+            pages.write_explore(ctx.obj, image, tls_verify=sources.tls_verify)
     # Nothing can follow an archive on standard output.
     click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0
+
+
+def _pages(results: ResultOptions, display: DisplayOptions) -> BuildPages | None:
+    """The pages to write at the end. Raises click.UsageError, and BuildError if a page cannot be written."""
+    if results.report is None and results.explore is None:
+        return None
+    from pybuild.commands.build_pages import BuildPages  # a local import: most builds write no page
+
+    return BuildPages.asked_for(results.report, results.explore, display)
 
 
 def _refuse_conflicts(context: str, sources: SourceOptions, results: ResultOptions, cache: CacheOptions) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from pybuild.image import Image
     from pybuild.options.display import DisplayOptions
-    from pybuild.options.results import ResultOptions
     from pybuild.store.store import Store
 
 
@@ -32,9 +31,9 @@ class BuildPages:
     told: bool
 
     @staticmethod
-    def asked_for(results: ResultOptions, display: DisplayOptions) -> BuildPages:
+    def asked_for(report: str | None, explore: str | None, display: DisplayOptions) -> BuildPages:
         """What the command line asks for. Raises click.UsageError, and BuildError if a page cannot be written."""
-        found = BuildPages(results.report, results.explore, display.kind not in ("quiet", "json"))
+        found = BuildPages(report, explore, display.kind not in ("quiet", "json"))
         for option, path in (("--report", found.report), ("--explore", found.explore)):
             if path is None:
                 continue

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.host.processors import PROCESSORS, processor_name
 from pybuild.options.arguments import name_and_value
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ def parse_emulators(texts: Iterable[str]) -> dict[str, str]:
         *((VARIABLE, text) for text in os.environ.get(VARIABLE, "").split()),
         *(("--emulator", text) for text in texts),
     ):
+        from pybuild.builder.host.processors import PROCESSORS, processor_name  # a local import: most builds name none
+
         name, path = name_and_value(text, source)
         architecture = processor_name(name)
         if architecture is None:

@@ -34,18 +34,19 @@ FOREIGN = (
 )
 PARTS = """
 pybuild: __main__ api build_log cli defaults image report result_files signals user_limits verbs version
-pybuild.builder: build cache_places errors events limits on_failure options remote_source secrets session
+pybuild.builder: annotations build cache_places errors events limits on_failure options remote_source secrets session
 pybuild.builder.caches: caches offers
 pybuild.builder.files: context_directory context_names context_source copy copy_layer copy_patterns ignore_file layer_contents passwd path_dict spool tree
 pybuild.builder.host: cgroupfs id_map mountinfo obstacles
 pybuild.builder.jobs: copy job progress
-pybuild.builder.output: assemble export image_writer
+pybuild.builder.output: annotate assemble export image_writer
 pybuild.builder.plan: check_build_args check_copies config copy draft empty_words epoch expansion_limit graph history image_directories lint mounts no_cache_filter parse_cache planner platforms replaced_words resolve run scope stage_state triggers unknown_values unsupported variables windows
+pybuild.builder.sandbox: container_root
 pybuild.builder.solve: cache cache_keys candidates node_keys outcomes solver
 pybuild.builder.sources: contexts images layers recipe
-pybuild.builder.steps: copied_trees image_users layer_forms layer_stack make new_layers pending_layer workdir
+pybuild.builder.steps: copied_trees foreign image_users layer_forms layer_stack make new_layers pending_layer workdir
 pybuild.builder.workers: pool tasks
-pybuild.options: arguments buildkit_arguments cache caches call display groups key_values on_failure outputs ported results secrets sources steps
+pybuild.options: annotations arguments buildkit_arguments cache caches call completion display emulators groups key_values on_failure outputs ported results rules secrets sources steps
 pybuild.parser: buildfile deepmatch directives durations errors globs heredocs ignorefile ignorewalk instructions lines modes mounts patterns ports serial signals suggest words
 pybuild.progress: formatting jsonlines lines quiet
 pybuild.remote: errors
