@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pybuild.builder.annotations import Level
 from pybuild.builder.errors import UnclearPlace
 from pybuild.builder.events import ignore
 from pybuild.builder.output.push import push as run_push
@@ -166,7 +167,7 @@ def _change(
 ) -> int:
     """Create an index, or add to one."""
     target = _name(name)
-    given = dict(name_and_value(text, "--annotation") for text in annotations)
+    given = dict(_annotation(text) for text in annotations)
     places = [_place(source) for source in sources]
     kind = kind_for("quiet" if quiet else "auto", os.environ, terminal=sys.stderr.isatty())
     with closing(progress_for(kind, None)) as display, CopyWorkshop(ctx.obj, display, writes=True) as work:
@@ -178,6 +179,19 @@ def _change(
             run_push(work.store, work.pool, made, [target], access, display)
     click.echo(str(made.digest))
     return 0
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    """KEY=VALUE or index:KEY=VALUE. Raises click.UsageError for another level: images and their entries stay as they are."""
+    name, value = name_and_value(text, "--annotation")
+    level, colon, key = name.partition(":")
+    if not colon:
+        return name, value
+    if level != Level.INDEX.value or not key:
+        raise click.UsageError(
+            f"--annotation {text}: expected KEY=VALUE or index:KEY=VALUE, an annotation of the index"
+        )
+    return key, value
 
 
 def _name(text: str) -> Reference:

@@ -151,3 +151,12 @@ def test_all_images_of_an_archive_are_not_exported(tmp_path: Path, context: Path
     here("-q", "--platform", f"{AMD},{ARM}", "-o", f"type=oci,dest={archive}", context)
     said = here.refused("export", f"oci-archive:{archive}", "--all-platforms", "-o", f"type=oci,dest={tmp_path}/b.tar")
     assert "--all-platforms is for images of the store" in said and not (tmp_path / "b.tar").exists()
+
+
+def test_annotations_of_another_level_are_refused(tmp_path: Path, context: Path) -> None:
+    here = empty(tmp_path, "store")
+    here("-q", "--platform", AMD, "-t", "amd64", context)
+    here("index", "create", "-q", "--annotation=index:a=b:c=d", "--annotation=e=f", "all:1", "amd64")
+    assert shown(here, "all:1")["annotations"] == {"a": "b:c=d", "e": "f"}
+    done = here.run("index", "add", "--annotation=manifest:a=b", "all:1", "amd64")
+    assert done.status == 2 and "expected KEY=VALUE or index:KEY=VALUE" in done.err
