@@ -13,6 +13,7 @@ import pytest
 import pybuild
 from pybuild.builder.errors import BuildError, LayerUnavailable, NotCached, StepFailed
 from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace
+from pybuild.builder.gate.judge import RulesBroken
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Done, Output, Written
 from pybuild.builder.jobs.layer import MakeTree
@@ -39,8 +40,9 @@ from pybuild.parser.errors import ParseError
 from pybuild.parser.transform import UnreadableLine
 from pybuild.remote.errors import RemoteError, Unreachable
 from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, NotTrusted, RequestRefused
-from pybuild.store.errors import InvalidImage, NoSpace
+from pybuild.store.errors import InvalidImage, NoSpace, StoreError
 from pybuild.store.formats.tar import SparseMember
+from pybuild.store.layers.root_switch import RootOccupied
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -144,19 +146,21 @@ for module in pkgutil.walk_packages(pybuild.__path__, "pybuild."):
     if "__main__" not in module.name:
         import_module(module.name)
 
-# Workers do not raise the first four, which have fields that only the main process sets. The code of remote/ that retries
-# requests catches those below, and who reads an archive catches the last one.
+# Workers do not raise the first five, which have fields that only the main process sets. The code of remote/ that retries
+# requests catches those below, who reads an archive catches SparseMember, and nothing catches the last one.
 ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     ParseError: PybuildError,
     UnreadableLine: PybuildError,
     StepFailed: BuildError,
     NotCached: BuildError,
+    RulesBroken: BuildError,
     Interrupted: RemoteError,
     NoTls: Unreachable,
     NotTrusted: Unreachable,
     ConnectionRefused: Unreachable,
     RequestRefused: RemoteError,
     SparseMember: InvalidImage,
+    RootOccupied: StoreError,
 }
 
 
