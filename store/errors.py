@@ -37,6 +37,10 @@ class UnsafePath(InvalidImage):
     """An entry names a path outside of the root, or would replace something that it must not change."""
 
 
+class RootOccupied(StoreError):
+    """A root filesystem cannot be made here: something that is left alone is in its way."""
+
+
 class StoreBusy(StoreError):
     """Another process holds a lock that this operation needs."""
 

@@ -87,7 +87,9 @@ def build(
 
             return reproduce(request, store, progress_for(display.kind, info), as_json=display.kind == "json")
         with (
-            pages.after_build(store, info.id) if pages else nullcontext(store.logs if store.obstacle is None else None) as logs,
+            pages.after_build(store, info.id)
+            if pages
+            else nullcontext(store.logs if store.obstacle is None else None) as logs,
             closing(LoggedDisplay(progress_for(display.kind, info, display.colour), info, logs)) as observe,
         ):
             try:

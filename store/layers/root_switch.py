@@ -19,7 +19,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pybuild.store.errors import StoreError
+from pybuild.store.errors import RootOccupied
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
 from pybuild.store.layers.merged import merged
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MANY = 8  # names of one file
 _TYPES = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK, Kind.FIFO: stat.S_IFIFO}
-
-
-class RootOccupied(StoreError):
-    """The root filesystem cannot be made here: something that is left alone is in its way."""
 
 
 @frozen

@@ -33,7 +33,7 @@ ROLES = ("worker", "keeper", "relay", "init", "command")
 _REGION = 1 << 16  # bytes of the record of one process, after as many for the plan
 _PATCHED: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (os, (
-        "chdir", "chmod", "chown", "close", "dup", "dup2", "execvpe", "fchdir", "fchmod", "fchown", "fork", "fstat", "getcwd",
+        "chdir", "chmod", "chown", "close", "dup", "dup2", "execvpe", "fchdir", "fchmod", "fchown", "fork", "fstat", "fstatvfs", "getcwd",
         "mkdir", "open", "openpty", "pidfd_open", "pipe2", "pread", "readlink", "set_inheritable", "setgroups", "setresgid", "setresuid",
         "setsid", "symlink", "umask", "waitpid", "write",
     )),

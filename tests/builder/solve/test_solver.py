@@ -59,6 +59,9 @@ class FakeSteps:
     below_runs: set[int] = field(default_factory=set)
     stopped: bool = False
 
+    def check_possible(self, nodes: Sequence[Node]) -> None:
+        """All are."""
+
     def expect_runs_on(self, snapshots: Iterable[int]) -> None:
         self.below_runs.update(snapshots)
 

@@ -40,9 +40,8 @@ from pybuild.parser.errors import ParseError
 from pybuild.parser.transform import UnreadableLine
 from pybuild.remote.errors import RemoteError, Unreachable
 from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, NotTrusted, RequestRefused
-from pybuild.store.errors import InvalidImage, NoSpace, StoreError
+from pybuild.store.errors import InvalidImage, NoSpace
 from pybuild.store.formats.tar import SparseMember
-from pybuild.store.layers.root_switch import RootOccupied
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ for module in pkgutil.walk_packages(pybuild.__path__, "pybuild."):
         import_module(module.name)
 
 # Workers do not raise the first five, which have fields that only the main process sets. The code of remote/ that retries
-# requests catches those below, who reads an archive catches SparseMember, and nothing catches the last one.
+# requests catches those below, and who reads an archive catches the last one.
 ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     ParseError: PybuildError,
     UnreadableLine: PybuildError,
@@ -160,7 +159,6 @@ ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     ConnectionRefused: Unreachable,
     RequestRefused: RemoteError,
     SparseMember: InvalidImage,
-    RootOccupied: StoreError,
 }
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.store.errors import RootOccupied
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.root_facts import look
-from pybuild.store.layers.root_switch import Held, KnownRoot, RootOccupied, switch_root
+from pybuild.store.layers.root_switch import Held, KnownRoot, switch_root
 from pybuild.store.layers.view import View
 from pybuild.store.system.directories import opened_directory
 from tests.support.tars import directory, entry, hardlink, symlink, tar
