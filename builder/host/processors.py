@@ -13,6 +13,7 @@ from pybuild.values import frozen
 
 _HEADER = {32: (52, 32), 64: (64, 56)}  # bits -> bytes of the ELF header and of a program header
 _BASE, _ALIGN = 0x400000, 0x10000  # 64 KiB is the largest page
+_DELIMITERS = ":|;,!" + "".join(map(chr, range(1, 32)))  # of a line for binfmt_misc
 _RECOGNISED = 20  # bytes of the ELF header up to e_machine
 # docs/dev/decisions/0012-emulators-of-the-steps.md says why these.
 FLAGS = "POCF"
@@ -49,7 +50,8 @@ class Processor:
         """
         magic = self._start + self._pack("HH", 2, self.machine)
         mask = b"\xff" * 7 + bytes(9) + self._pack("HH", 0xFFFE, 0xFFFF)
-        delimiter = next(character for character in ":|;,!\x01" if character not in interpreter)
+        # A path with all of them: the kernel refuses the line.
+        delimiter = next((character for character in _DELIMITERS if character not in interpreter), ":")
         escaped = ["".join(f"\\x{byte:02x}" for byte in text) for text in (magic, mask)]
         return delimiter.join(("", f"pybuild-{architecture}", "M", "", *escaped, interpreter, FLAGS))
 

@@ -21,6 +21,7 @@ from pybuild.options.completion import complete_files, complete_images
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
 from pybuild.progress.formatting import pushed_line
+from pybuild.report import printable
 from pybuild.signals import outlast
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import STDOUT
@@ -97,7 +98,8 @@ def _image_line(
     count = len(layers) if len(images) > 1 else len(images[0].manifest.layers)
     note = f"  {human_size(absent)} not here" if absent else ""
     size = human_size(sum(layers.values()) if len(images) > 1 else sum(one.size for one in images[0].manifest.layers))
-    return f"{name:<40} {digest.short:<14} {count:>6} {size:>9}  {when:<16}  {platform}{note}"
+    line = f"{name:<40} {digest.short:<14} {count:>6} {size:>9}  {when:<16}  {platform}{note}"
+    return printable(line)  # the platform is a text of the image
 
 
 @click.command()

@@ -394,6 +394,16 @@ def test_a_source_removed_from_the_context(pybuild: Pybuild, tmp_path: Path) -> 
     assert "Buildfile:2:1: error:" in pybuild.refused(context)
 
 
+def test_the_platform_of_an_image_sends_nothing_to_the_terminal(tmp_path: Path, pybuild: Pybuild) -> None:
+    path = tmp_path / "archive.tar"
+    path.write_bytes(Archive(config_fields={"architecture": "x\x1b[31m\nred\x9b"}).data())
+    platform = "linux/x\\x1b[31m\\x0ared\\x9b"
+    pybuild("import", path, "hostile:1", "--all-platforms")
+    pybuild("index", "create", "hostile:2", "hostile:1")
+    assert pybuild("images").out.count(f"  {platform}\n") == 2
+    assert f"it has one for {platform}" in pybuild.refused("index", "rm", "hostile:2", "linux/s390x")
+
+
 def test_two_results_in_one_file(pybuild: Pybuild, tmp_path: Path) -> None:
     context, path = write_context(tmp_path / "c", "FROM scratch\nLABEL a=b\n"), str(tmp_path / "x")
     for one, other in (

@@ -125,3 +125,8 @@ def test_a_refusal_names_what_would_help(found: Found, message: str, hint: str) 
     assert f"RUN for linux/riscv64 on {Platform.host()}: " in str(error)
     assert message in str(error)
     assert hint in (error.hint or "")
+
+
+@pytest.mark.parametrize("path", ["/opt/q:|;,!", "/opt/q:|;,!\x01", "/opt/:|;,!" + "".join(map(chr, range(1, 32)))])
+def test_any_path_makes_a_rule(path: str) -> None:
+    assert path in PROCESSORS["arm64"].rule("arm64", path)
