@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -183,10 +184,11 @@ def chromium() -> Iterator[Browser]:
     # The shell gives the pipes the numbers 3 and 4, whatever numbers they have here.
     command = f'exec "$@" 3</proc/self/fd/{in_read} 4>/proc/self/fd/{out_write}'
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        environment = {"PATH": os.environ["PATH"], "HOME": profile, "LC_ALL": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "HOME": profile, "TMPDIR": profile, "LC_ALL": "C.UTF-8"}
         process = subprocess.Popen(
             ["sh", "-c", command, "sh", program, *_OPTIONS, f"--user-data-dir={profile}"],
             env=environment, pass_fds=(in_read, out_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )  # fmt: skip
         os.close(in_read)
         os.close(out_write)
@@ -197,5 +199,5 @@ def chromium() -> Iterator[Browser]:
         finally:
             os.close(in_write)
             os.close(out_read)
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its children too: they would go on writing into the profile
             process.wait()
