@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pybuild.store.formats.toc import Kind, parent_of
 from pybuild.store.formats.whiteout import refuse_reserved
 from pybuild.store.layers.mapped_ids import MappedIds
-from pybuild.store.layers.root_facts import MODE, NAMES, Facts, births, look
+from pybuild.store.layers.root_facts import MODE, MTIME, NAMES, SIZE, Facts, births, look
 from pybuild.store.layers.step_changes import CAPABILITY, ChangeFinder, StepChanges, attribute_names, is_nothing
 from pybuild.store.layers.tree_files import DirectoryCache
 from pybuild.store.system.syscalls import birth_time
@@ -117,17 +117,28 @@ class _Root(ChangeFinder):
         return self.entry(path, os.lstat(name, dir_fd=fd), {}, self.before(path))
 
     def _shared(self, files: dict[bytes, Fact]) -> list[bytes]:
-        """The names of the files that had several names, still have two of these, and have changed."""
+        """The names of the files that had several names, have several now, old or new ones, and have changed.
+
+        A new name counts because rename(2) of one name separates it from the others in an overlay.
+        """
         groups: dict[tuple[int, int], list[bytes]] = {}
         for path, fact in self._facts.files.items():
             if fact[NAMES] > 1 and not stat.S_ISDIR(fact[MODE]):
                 groups.setdefault(fact[:2], []).append(path)
+        now = {fact[:2]: fact for fact in files.values() if fact[:2] in groups} if groups else {}
         shared = []
         for inode, names in groups.items():
+            if inode not in now or now[inode][NAMES] < 2:
+                continue
             left = [path for path in names if path in files and files[path][:2] == inode]
-            if len(left) > 1 and any(map(self.has_changed, left)):
+            # Of a file with new names only, its mode, size and mtime tell.
+            if any(map(self.has_changed, left)) or (not left and self._differs(names[0], now[inode])):
                 shared += names
         return shared
+
+    def _differs(self, before: bytes, now: Fact) -> bool:
+        fact = self._facts.files[before]
+        return (fact[MODE], fact[SIZE], fact[MTIME]) != (now[MODE], now[SIZE], now[MTIME])
 
     def _changed_facts(self, files: dict[bytes, Fact]) -> list[bytes]:
         """The paths of which the facts prove nothing."""

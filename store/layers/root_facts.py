@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Device, inode, type and mode, number of names, size, mtime and ctime in ns.
 Fact: TypeAlias = tuple[int, int, int, int, int, int, int]
-INODE, MODE, NAMES, MTIME, CTIME = 1, 2, 3, 5, 6  # where they are in a fact
+INODE, MODE, NAMES, SIZE, MTIME, CTIME = 1, 2, 3, 4, 5, 6  # where they are in a fact
 
 _FACT = struct.Struct("<QQIQQqq")
 _BIRTH = struct.Struct("<q")

@@ -57,6 +57,15 @@ def test_the_image_is_that_of_overlays(person: Person, base_archive: Path) -> No
     assert pybuild("--require-cached", "--secret=id=token,env=token", context, SOURCE_DATE_EPOCH=EPOCH).out == images["copy"]
 
 
+def test_a_renamed_name_is_a_file_of_its_own(pybuild: Pybuild, tmp_path: Path) -> None:
+    """An overlay separates a name when it is renamed, so what is written through another name does not reach it."""
+    recipe = f"FROM {BASE}\nRUN mkdir /d /e && for x in d e; do echo 1 > $x/a && ln $x/a $x/b; done\n"
+    recipe += "RUN mv /d/a /d/new && echo more >> /d/b\nRUN mv /e/a /e/x && mv /e/b /e/y && echo more >> /e/y && cat /d/new /e/x\n"
+    (tmp_path / "Buildfile").write_text(recipe)
+    images = {kind: build(pybuild, tmp_path, kind=kind)[0] for kind in ("copy", "overlay")}
+    assert images["copy"] == images["overlay"]
+
+
 def test_a_stage_keeps_its_directory_from_step_to_step(pybuild: Pybuild, tmp_path: Path) -> None:
     """Each RUN prints the inode of a file of the base. A second stage on the same layers has a directory of its own."""
     show = "stat -c inode=%i /etc/group"
