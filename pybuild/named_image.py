@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, ignore
 from pybuild.builder.gate.stored import readable
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.sources.pull import pull
+from pybuild.builder.sources.pull import image_digests, pull
 from pybuild.builder.sources.registry_access import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.image import Image
@@ -32,9 +33,9 @@ from pybuild.store.importing.archived import (
     ReadableImage,
     archive_place,
     import_archived,
+    open_all_archived,
     open_archived,
 )
-from pybuild.store.objects.indexes import images_of
 from pybuild.store.objects.ingest import IngestElsewhere
 from pybuild.store.store import Access, Store
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pybuild.builder.events import Event
+    from pybuild.builder.jobs.registry import RegistryAccess
     from pybuild.store.importing.archived import ArchivePlace
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.objects.indexes import Stored
@@ -81,7 +83,10 @@ def open_images(
 def open_all_platforms(
     root: str, name: str, platform: Platform | None, *, tls_verify: bool = True
 ) -> Iterator[list[ReadableImage]]:
-    """What `open_images` opens; of an index of the store all images, unless one for `platform` is asked for."""
+    """What `open_images` opens, but the images for all platforms, unless one for `platform` is asked for.
+
+    Raises NotFound, StoreError, RemoteError, OSError.
+    """
     with ExitStack() as stack:
         yield _Opener(root, stack, platform, tls_verify=tls_verify).open_all(name)
 
@@ -155,21 +160,45 @@ class _Opener:
         return self._stored(self.store(), image)
 
     def open_all(self, name: str) -> list[ReadableImage]:
-        if self._platform is None and not name.startswith(_REGISTRY) and self.place(name) is None:
-            self.find(name)  # raises the errors that help
-            store = self.store()
-            return [self._stored(store, image) for image in images_of(store.indexes.find(name)[0])]
-        return [self.open(name)]
+        """The images for all platforms that a name stands for; with a platform the one for that."""
+        if self._platform is not None:
+            return [self.open(name)]
+        if name.startswith(_REGISTRY):
+            return self._all_remote(name.removeprefix(_REGISTRY))
+        place = self.place(name)
+        if place is not None:
+            return self._stack.enter_context(open_all_archived(place, self._scratch))
+        self.find(name)  # raises the errors that help
+        store = self.store()
+        return [self._stored(store, image) for image in store.indexes.all_images(name)[1]]
 
     def _remote(self, name: str) -> ReadableImage:
         """The image of a registry. Its layers are fetched when its tables of contents are read."""
         reference = Reference.parse(name).with_default_tag()
+        with self._registry() as (scratch, pool, access):
+            image = pull(scratch, pool, reference, self._platform or Platform.host(), access, self._observe)
+        return self._stored(scratch, image)
+
+    def _all_remote(self, name: str) -> list[ReadableImage]:
+        """The images of a registry for all platforms, as `_remote` reads one."""
+        reference = Reference.parse(name).with_default_tag()
+        with self._registry() as (scratch, pool, access):
+            # By their digests: the name can get another meaning meanwhile.
+            digests = image_digests(scratch, pool, reference, access, self._observe)
+            images = [
+                pull(scratch, pool, replace(reference, digest=digest), Platform.host(), access, self._observe)
+                for digest in digests
+            ]
+        return [self._stored(scratch, image) for image in images]
+
+    @contextmanager
+    def _registry(self) -> Iterator[tuple[Store, Pool, RegistryAccess]]:
+        """A scratch store, which stays open, and the way to registries."""
         scratch = self._stack.enter_context(Store(self._scratch()))
         access = registry_access(os.environ, scratch.ingest, tls_verify=self._tls_verify)
         with Pool() as pool:
             pool.on_note = lambda text: self._observe(Note(text))
-            image = pull(scratch, pool, reference, self._platform or Platform.host(), access, self._observe)
-        return self._stored(scratch, image)
+            yield scratch, pool, access
 
     def place(self, name: str) -> ArchivePlace | None:
         """The archive that a name means, None if it is an image of the store."""

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note
 from pybuild.builder.jobs.registry import FetchImage
+from pybuild.builder.jobs.transfer import FetchGraph
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.image_graph import read_graph
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import Manifest
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.claimed_layers import stack_layers
 from pybuild.store.objects.images import StoredImage
 from pybuild.values import frozen
@@ -77,6 +79,28 @@ def fetch_config(
     """
     found = _fetch(store, pool, reference.with_default_tag(), platform, access, lambda _: None)
     return found.image if isinstance(found, _Fetched) else found
+
+
+def image_digests(
+    store: Store, pool: Pool, reference: Reference, access: RegistryAccess, observe: Callable[[Event], None]
+) -> list[Digest]:
+    """The manifests of the images for all platforms that this name means in the registry. Nothing is stored.
+
+    Raises InvalidImage if it means none, BuildError, StoreError, RemoteError.
+    """
+    found = pool.run(FetchGraph(access, str(reference), "", store.ingest.new_path()))
+    for text in found.notes:
+        observe(Note(text))
+    documents = {Digest.parse(one.digest): one for one in found.documents}
+    root = found.documents[-1]
+
+    def read(descriptor: Descriptor) -> bytes:
+        return _read(documents[descriptor.digest].path, MANIFEST_BYTES.value)
+
+    images = read_graph(Descriptor(root.media_type, Digest.parse(root.digest), root.size), read).images
+    if not images:
+        raise InvalidImage(f"{reference.familiar} has no image of a root filesystem")
+    return [document.descriptor.digest for document in images]
 
 
 @frozen

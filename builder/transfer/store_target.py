@@ -13,7 +13,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Note
 from pybuild.builder.transfer.source import MovedBytes, RemoteBlobs, fetch_blobs
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.media_types import COMPRESSIONS, CONFIGS, MANIFESTS
+from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.reference import Reference
@@ -57,7 +57,7 @@ class StoreTarget:
     @staticmethod
     def check_storable(source: CopySource) -> None:
         """Raise BuildError if nothing of the source can be stored."""
-        if not _images(source):
+        if not source.graph.images:
             raise BuildError(
                 f"{source.shown}: the store holds only images of root filesystems",
                 hint="copy it to oci:DIR, oci-archive:FILE or a registry",
@@ -73,7 +73,7 @@ class StoreTarget:
 
 def take_in(source: CopySource, work: CopyWorkshop) -> tuple[Stored, MovedBytes]:
     """Store what a source is, without a name. Raises BuildError, StoreError, RemoteError, OSError."""
-    documents, store = _images(source), work.store
+    documents, store = source.graph.images, work.store
     left_out = sum(not document.is_index for document in source.graph.documents) - len(documents)
     if left_out:
         work.observe(Note(f"not an image of a root filesystem, so not stored: {left_out} of {source.shown}"))
@@ -91,18 +91,6 @@ def take_in(source: CopySource, work: CopyWorkshop) -> tuple[Stored, MovedBytes]
     if not root.is_index:
         return images[0], moved
     return store.indexes.adopt(root.data, images, store.ingest.new_path()), moved
-
-
-def _images(source: CopySource) -> list[ImageDocument]:
-    """The manifests that are images of root filesystems."""
-    found = []
-    for document in source.graph.documents:
-        if document.descriptor.media_type in MANIFESTS:
-            manifest = Manifest.from_bytes(document.data, document.descriptor.media_type)
-            kinds = {layer.media_type for layer in manifest.layers}
-            if manifest.config.media_type in CONFIGS and kinds <= set(COMPRESSIONS):
-                found.append(document)
-    return found
 
 
 def _copied(blobs: LocalBlobs, wanted: Sequence[Descriptor], work: CopyWorkshop) -> dict[Digest, str]:

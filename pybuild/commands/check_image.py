@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FORMATS = ("text", "json", "github", "sarif", "junit")
 
 
-@click.command("check-image", params=[*rule_options(), image_platform_option(), tls_verify_option()])
+@click.command("check-image", params=[*rule_options(), image_platform_option("all"), tls_verify_option()])
 @click.argument("name", metavar="IMAGE", shell_complete=complete_images)
 @click.option(
     "--format",
@@ -46,9 +46,9 @@ def check_image(
 ) -> int:
     """Hold an image to rules, and list what breaks them.
 
-    IMAGE is an image of the store, or one that is not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
-    :NAME behind it if there are several. An index of the store is checked with all its images, or with the one for
-    --platform; of an archive or a registry it is the one for --platform, else for this machine.
+    IMAGE is an image of the store, or one that is not imported: docker://NAME of a registry, or oci-archive:FILE,
+    docker-archive:FILE or oci:DIR, with :NAME behind it if there are several. It is checked for all its platforms, or for the
+    one of --platform.
 
     The exit status is 1 if the image breaks a rule. docs/user/image-rules.md explains the rules and the file of --rules.
     """

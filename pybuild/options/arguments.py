@@ -45,14 +45,14 @@ def _spellings(word: str) -> list[str]:
     return [word] if on is None else [f"--{name}"] if on else []
 
 
-def image_platform_option() -> click.Option:
+def image_platform_option(default: str = "this machine's of an index, else the newest") -> click.Option:
     """--platform of a command that reads one image of the store; the command gets a Platform or None."""
     return click.Option(
         ["--platform"],
         multiple=True,
         callback=_platform,
         metavar="OS/ARCH[/VARIANT]",
-        help="Which image, if NAME has images for several platforms. [default: this machine's of an index, else the newest]",
+        help=f"Which image, if NAME has images for several platforms. [default: {default}]",
     )
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.formats.media_types import CONFIGS, INDEXES, MANIFESTS
+from pybuild.store.formats.media_types import COMPRESSIONS, CONFIGS, INDEXES, MANIFESTS
 from pybuild.store.formats.oci_config import ImageConfig
-from pybuild.store.formats.oci_manifest import Descriptor, Index
+from pybuild.store.formats.oci_manifest import Descriptor, Index, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 from pybuild.values.limits import COPIED_MANIFEST_BYTES, COPIED_OBJECTS, MANIFEST_BYTES
@@ -65,6 +65,18 @@ class ImageGraph:
     def size(self) -> int:
         """The bytes of all blobs."""
         return sum(blob.size for blob in self.blobs.values())
+
+    @property
+    def images(self) -> list[ImageDocument]:
+        """The manifests that are images of root filesystems, not attestations or artifacts. Raises InvalidImage."""
+        found = []
+        for document in self.documents:
+            if document.descriptor.media_type in MANIFESTS:
+                manifest = Manifest.from_bytes(document.data, document.descriptor.media_type)
+                kinds = {layer.media_type for layer in manifest.layers}
+                if manifest.config.media_type in CONFIGS and kinds <= COMPRESSIONS.keys():
+                    found.append(document)
+        return found
 
     def read(self, descriptor: Descriptor) -> bytes:
         """The bytes of a document of this image, for `read_graph` and `for_platform`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.compression import Compression, DecompressingReader, sniff
 from pybuild.store.formats.docker_archive import MANIFEST
+from pybuild.store.formats.image_graph import read_graph
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_layout import LAYOUT
@@ -23,7 +24,7 @@ from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Toc
 from pybuild.store.importing.archive_file import STDIN, opened_plain
-from pybuild.store.importing.choice import choose_one
+from pybuild.store.importing.choice import choose_one, choose_one_group
 from pybuild.store.importing.chunk_reader import ChunkReader
 from pybuild.store.importing.docker_archive import import_saved_image, saved_config, saved_images
 from pybuild.store.importing.intake import check_diff_id, import_image, read_blob, read_layer_blob
@@ -134,9 +135,31 @@ def open_archived(
         if place.kind is ArchiveKind.DOCKER_ARCHIVE:
             image = _saved(members, _chosen_saved(members, place, platform))
         else:
-            image = _of_layout(members, place, platform)
+            blobs = LayoutBlobs(members)
+            image = _of_layout(blobs, *_chosen_in_layout(members, blobs, place, platform))
         _require_platform(place, image.config, platform)
         yield image
+
+
+@contextmanager
+def open_all_archived(place: ArchivePlace, scratch: Callable[[], str]) -> Iterator[list[ReadableImage]]:
+    """As `open_archived`, but the images for all platforms. A docker archive has one. Raises StoreError, OSError."""
+    with open_members(place, scratch) as members:
+        if place.kind is ArchiveKind.DOCKER_ARCHIVE:
+            yield [_saved(members, _chosen_saved(members, place, None))]
+            return
+        blobs = LayoutBlobs(members)
+        group = choose_one_group(layout_images(members), place.name, str(place))
+        manifests: dict[Digest, Descriptor] = {}
+        for one in group:
+            try:
+                graph = read_graph(one.item, lambda descriptor: read_blob(blobs, descriptor, MANIFEST_BYTES))
+            except NotFound as error:  # an index of which the archive has some images
+                raise NotFound(str(error), hint="it is incomplete; --platform chooses an image that it has") from None
+            manifests.update((document.descriptor.digest, document.descriptor) for document in graph.images)
+        if not manifests:
+            raise InvalidImage(f"{place} has no image of a root filesystem")
+        yield [_of_layout(blobs, group[0], descriptor) for descriptor in manifests.values()]
 
 
 def import_archived(
@@ -205,9 +228,7 @@ def _chosen_in_layout(
     return chosen, manifest_of(blobs, chosen.item, wanted)
 
 
-def _of_layout(members: Members, place: ArchivePlace, platform: Platform | None) -> ReadableImage:
-    blobs = LayoutBlobs(members)
-    chosen, descriptor = _chosen_in_layout(members, blobs, place, platform)
+def _of_layout(blobs: LayoutBlobs, chosen: ArchivedImage[Descriptor], descriptor: Descriptor) -> ReadableImage:
     manifest = Manifest.from_bytes(read_blob(blobs, descriptor, MANIFEST_BYTES), descriptor.media_type)
     config = ImageConfig.from_bytes(read_blob(blobs, manifest.config, CONFIG_BYTES))
     check_image(manifest, config)

@@ -110,21 +110,42 @@ def choose_one(images: Sequence[ArchivedImage[T]], name: str, platform: Platform
 
     Raises NotFound if there is none with this name or for `platform`, InvalidImage if there are several.
     """
-    if name:
-        named = [image for image in images if name == image.tag or name in (ref.tag for ref in image.names)]
-        if not named:
-            full = Reference.parse(name).with_default_tag()
-            named = [image for image in images if full in image.names]
-        if not named:
-            raise NotFound(f"{shown} has no image {name}", hint=f"it has these names: {_listed(images)}")
-        images = named
-    images = _for_platform(images, platform)
+    images = _for_platform(_named(images, name, shown), platform)
     if not _is_one(images):
-        raise InvalidImage(
-            f"{shown} has {len(_items(images))} images{f' named {name}' if name else ''}",
-            hint=f"add a name after a colon: {_listed(images)}",
-        )
+        raise _ambiguous(images, len(_items(images)), name, shown)
     return images[0]
+
+
+def choose_one_group(images: Sequence[ArchivedImage[T]], name: str, shown: str) -> list[ArchivedImage[T]]:
+    """As `choose_one`, but all images that differ in their platform alone.
+
+    Raises NotFound if there is none with this name, InvalidImage if there are several.
+    """
+    images = _named(images, name, shown)
+    groups = _groups(images)
+    if len(groups) != 1:
+        raise _ambiguous(images, len(groups), name, shown)
+    return groups[0]
+
+
+def _named(images: Sequence[ArchivedImage[T]], name: str, shown: str) -> Sequence[ArchivedImage[T]]:
+    """The images that have a name, or this tag; all of them if the name is empty. Raises NotFound."""
+    if not name:
+        return images
+    named = [image for image in images if name == image.tag or name in (ref.tag for ref in image.names)]
+    if not named:
+        full = Reference.parse(name).with_default_tag()
+        named = [image for image in images if full in image.names]
+    if not named:
+        raise NotFound(f"{shown} has no image {name}", hint=f"it has these names: {_listed(images)}")
+    return named
+
+
+def _ambiguous(images: Sequence[ArchivedImage[T]], count: int, name: str, shown: str) -> InvalidImage:
+    return InvalidImage(
+        f"{shown} has {count} images{f' named {name}' if name else ''}",
+        hint=f"add a name after a colon: {_listed(images)}",
+    )
 
 
 def _all(images: Sequence[ArchivedImage[T]]) -> list[ChosenImage[T]]:

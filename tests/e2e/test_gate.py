@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person
+from tests.support.registry import docker_registry
 
 RECIPE = f"FROM {BASE}\nCOPY --chmod=777 secret /secret\nRUN mkdir /w && chmod 777 /w\n"
 TOKEN = "glpat-" + "aB3dE5gH7j" * 2
@@ -105,8 +106,14 @@ def test_an_index_is_checked_with_all_its_images(pybuild: Pybuild, tmp_path: Pat
     context = write_context(tmp_path / "several", text, **{"only.amd64": "plain", "only.arm64": f"{TOKEN}\n"})
     platforms = "--platform=linux/amd64,linux/arm64"
     assert "secrets: /only: linux/arm64: line 1 looks like" in pybuild.refused("--deny=secrets", platforms, context)
-    pybuild("-q", platforms, "-t", "several:1", context)
-    done = pybuild.run("check-image", "several:1", "--deny=secrets")
-    assert done.status == 1 and "secrets: /only: linux/arm64: line 1 looks like a GitLab token" in done.out
-    for platform, status in (("linux/amd64", 0), ("linux/arm64", 1)):
-        assert pybuild.run("check-image", "several:1", "--deny=secrets", "--platform", platform).status == status
+    archive, layout = tmp_path / "a.tar", tmp_path / "layout"
+    outputs = (f"-otype=oci,dest={archive}", f"-otype=oci,tar=false,dest={layout}")
+    pybuild("-q", platforms, "-t", "several:1", *outputs, context)
+    with docker_registry(tmp_path / "registry") as registry:
+        remote = f"docker://{registry.host}/several:1"
+        pybuild("copy", "-q", f"oci-archive:{archive}", remote)
+        for name in ("several:1", f"oci-archive:{archive}", f"oci:{layout}", remote):
+            done = pybuild.run("check-image", name, "--deny=secrets")
+            assert done.status == 1 and "secrets: /only: linux/arm64: line 1 looks like a GitLab token" in done.out
+            for platform, status in (("linux/amd64", 0), ("linux/arm64", 1)):
+                assert pybuild.run("check-image", name, "--deny=secrets", "--platform", platform).status == status
