@@ -19,16 +19,32 @@ from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.oci_manifest import Index
 from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.indexes import StoredIndex, images_of
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pybuild.builder.transfer.places import CopyPlace
     from pybuild.builder.transfer.workshop import CopyWorkshop
+    from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
+
+
+@frozen
+class GatheredImages:
+    """Images for an index, and what their sources say of them. `whole` is the index that they all are, if there is one."""
+
+    images: tuple[StoredImage, ...]
+    entries: Mapping[Digest, Mapping[str, str]]  # the annotations of their entries, by the digest of the manifest
+    whole: StoredIndex | None
+    annotations: Mapping[str, str]  # of the index, if all images are from one
+
+    def entries_of(self, index: Index) -> tuple[Descriptor, ...]:
+        """The entries of an index of these images, with their annotations."""
+        return tuple(replace(one, annotations=self.entries.get(one.digest, {})) for one in index.manifests)
 
 
 def gather_images(
@@ -38,45 +54,64 @@ def gather_images(
     work: CopyWorkshop,
     *,
     tls_verify: bool,
-) -> list[StoredImage]:
+) -> GatheredImages:
     """The images at all places, in the store from now on; with `platforms` only those for these.
 
-    Raises NotFound if a platform is missing everywhere, BuildError, StoreError, RemoteError, OSError.
+    Annotations of entries are kept, and those of an index if it is the only source. docker's buildx (imagetools create) does
+    the same, but drops the latter where an annotation is added. Raises NotFound if a platform is missing everywhere,
+    BuildError, StoreError, RemoteError, OSError.
     """
     found: list[StoredImage] = []
+    indexes: list[StoredIndex] = []
     access = registry_access(environ, work.ingest, tls_verify=tls_verify)
     for place in sources:
         if isinstance(place, StorePlace):
-            found += work.store.indexes.all_images(place.name)[1]
-            continue
-        with opened_source(place, None, access, work) as source:
-            StoreTarget.check_storable(source)
-            found += images_of(take_in(source, work)[0])
+            stored, images, _ = work.store.indexes.all_images(place.name)
+        else:
+            with opened_source(place, None, access, work) as source:
+                StoreTarget.check_storable(source)
+                stored, _ = take_in(source, work)
+                images = images_of(stored)
+        found += images
+        if isinstance(stored, StoredIndex):
+            indexes.append(stored)
+    entries: dict[Digest, dict[str, str]] = {}
+    for index in indexes:
+        for entry in index.index.manifests:
+            entries.setdefault(entry.digest, {}).update(entry.annotations)
     has = ", ".join(str(image.exact_platform) for image in found)
     for platform in platforms:
         if not any(image.exact_platform.matches(platform) for image in found):
             raise NotFound(f"there is no image for {platform}", hint=f"the sources have images for {has}")
-    if not platforms:
-        return found
-    return [image for image in found if any(image.exact_platform.matches(one) for one in platforms)]
+    wanted = [image for image in found if not platforms or any(image.exact_platform.matches(one) for one in platforms)]
+    only = indexes[0] if len(sources) == 1 and indexes else None
+    whole = only if len(wanted) == len(found) else None
+    return GatheredImages(tuple(wanted), entries, whole, {} if only is None else only.index.annotations)
 
 
-def create(store: Store, name: Reference, images: Sequence[StoredImage], annotations: Mapping[str, str]) -> StoredIndex:
-    """Give a name to a new index of these images. Raises InvalidImage if two are for the same platform."""
-    stored = store.indexes.add(store.indexes.of(images, annotations), store.ingest.new_path())
+def create(store: Store, name: Reference, gathered: GatheredImages, annotations: Mapping[str, str]) -> StoredIndex:
+    """Give a name to an index of these images: a new one, or the only source if nothing in it changes.
+
+    Raises InvalidImage if two are for the same platform.
+    """
+    stored = gathered.whole
+    if stored is None or annotations:
+        index = store.indexes.of(gathered.images, {**gathered.annotations, **annotations})
+        index = replace(index, manifests=gathered.entries_of(index))
+        stored = store.indexes.add(index, store.ingest.new_path())
     store.seal()
     store.indexes.tag([name], stored, int(time.time()), recipe="index create")
     return stored
 
 
-def add(store: Store, name: Reference, images: Sequence[StoredImage], annotations: Mapping[str, str]) -> StoredIndex:
+def add(store: Store, name: Reference, gathered: GatheredImages, annotations: Mapping[str, str]) -> StoredIndex:
     """Add images to what a name stands for. Each takes the place of the one for the same platform.
 
     Raises NotFound if nothing has the name.
     """
 
     def with_images(index: Index) -> Index:
-        new = {entry.platform: entry for entry in store.indexes.of(images).manifests}
+        new = {entry.platform: entry for entry in gathered.entries_of(store.indexes.of(gathered.images))}
         kept = [_replaced(entry, new) for entry in index.manifests]
         entries = (*kept, *new.values())
         return replace(index, manifests=entries, annotations={**index.annotations, **annotations})

@@ -66,8 +66,9 @@ def create_(
     """Make an index of the images at all SOURCEs, called NAME; what had this name loses it.
 
     SOURCE is the name or digest of an image of the store, or a place: docker://NAME, oci:DIR[:NAME],
-    oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]. Of an index all images are taken, or those for --platform. The
-    digest of the index goes to standard output.
+    oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]. Of an index all images are taken, or those for --platform, with
+    the annotations of their entries; those of the index itself are kept if it is the only SOURCE. The digest of the index
+    goes to standard output.
     """
     return _change(ctx, False, name, sources, platforms, annotation, push=push, tls_verify=tls_verify, quiet=quiet)
 
@@ -172,8 +173,8 @@ def _change(
     kind = kind_for("quiet" if quiet else "auto", os.environ, terminal=sys.stderr.isatty())
     with closing(progress_for(kind, None)) as display, CopyWorkshop(ctx.obj, display, writes=True) as work:
         work.open_store()
-        images = gather_images(places, platforms, os.environ, work, tls_verify=tls_verify)
-        made = (add if adds else create)(work.store, target, images, given)
+        gathered = gather_images(places, platforms, os.environ, work, tls_verify=tls_verify)
+        made = (add if adds else create)(work.store, target, gathered, given)
         if push:
             access = registry_access(os.environ, work.ingest, tls_verify=tls_verify)
             run_push(work.store, work.pool, made, [target], access, display)

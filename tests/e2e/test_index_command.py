@@ -160,3 +160,23 @@ def test_annotations_of_another_level_are_refused(tmp_path: Path, context: Path)
     assert shown(here, "all:1")["annotations"] == {"a": "b:c=d", "e": "f"}
     done = here.run("index", "add", "--annotation=manifest:a=b", "all:1", "amd64")
     assert done.status == 2 and "expected KEY=VALUE or index:KEY=VALUE" in done.err
+
+
+def test_annotations_of_the_sources_are_kept(tmp_path: Path, context: Path) -> None:
+    """Those of entries always, those of an index that is the only source; then an index without changes stays itself."""
+    here = empty(tmp_path, "store")
+    notes = ("--annotation=index:a=b", "--annotation=manifest-descriptor:c=d")
+    digest = here("-q", f"--platform={AMD},{ARM}", *notes, "-t", "m", context).out.strip()
+    here("-q", "--platform", RISCV, "-t", "riscv64", context)
+    assert here("index", "create", "-q", "n", "m").out.strip() == digest
+    found = shown(here, "n")
+    assert found["annotations"]["a"] == "b" and [one["annotations"]["c"] for one in found["images"]] == ["d", "d"]
+    here("index", "create", "-q", "--annotation=e=f", f"--platform={ARM}", "part", "m")
+    assert shown(here, "part")["annotations"] == {**found["annotations"], "e": "f"}
+    assert shown(here, "part")["images"] == found["images"][1:]
+    here("index", "create", "-q", "all", "m", "riscv64")
+    assert shown(here, "all")["annotations"] == {} and shown(here, "all")["images"][:2] == found["images"]
+    here("index", "create", "-q", "grown", "riscv64")
+    here("index", "add", "-q", "grown", "m")
+    assert shown(here, "grown")["images"][1:] == found["images"]
+    here.assert_whole()
