@@ -23,7 +23,7 @@ from pybuild.store.layers.root_facts import CTIME, Facts, births, fact_of, look,
 from pybuild.store.layers.root_switch import Held, KnownRoot, switch_root, without_many_names
 from pybuild.store.layers.tree_files import DirectoryCache, TreeContent, open_directory
 from pybuild.store.system import syscalls
-from pybuild.store.system.directories import opened_directory, remove_tree
+from pybuild.store.system.directories import opened_directory, remove_tree, replace_content
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -341,7 +341,11 @@ def _keep_caches(root: int, mounts: Sequence[CopiedMount], spare: str) -> None:
 
 
 def _copy_back(root: int, mount: CopiedMount, spare: str) -> None:
-    """Replace the content of a cache mount by what the step has left. It is copied first: a kill loses none of the old files."""
+    """Replace the content of a cache mount by what the step has left, which is copied to `spare` first.
+
+    The directory itself stays: other steps can have it mounted, and the one above it must not change (objects/identity.py). So a
+    kill can leave some names as they were and others as the step has left them, each of them whole (`replace_content`).
+    """
     try:
         fd = _opened_below(root, mount.place)
     except OSError:
@@ -353,16 +357,13 @@ def _copy_back(root: int, mount: CopiedMount, spare: str) -> None:
             status = os.fstat(new)
             target = f"{mount.cache}/{mount.path}" if mount.path else mount.cache
             with opened_directory(target) as cache:
-                for name in os.listdir(cache):
-                    remove_tree(cache, name)
-                for name in os.listdir(new):
-                    os.rename(name, name, src_dir_fd=new, dst_dir_fd=cache)
+                replace_content(cache, new)
                 os.fchown(cache, status.st_uid, status.st_gid)
                 os.fchmod(cache, status.st_mode & 0o7777)
     finally:
         os.close(fd)
-        with suppress(FileNotFoundError):
-            os.rmdir(spare)
+        with opened_directory(os.path.dirname(spare)) as above:
+            remove_tree(above, os.path.basename(spare))
 
 
 def _remove_unless_hiding(root: int, mount: CopiedMount, view: View) -> None:

@@ -1,4 +1,4 @@
-"""Directories: opening one, and removing or measuring a whole tree.
+"""Directories: opening one, replacing its content, and removing or measuring a whole tree.
 
 `shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX. `remove_tree` and `tree_size` walk with
 directory descriptors instead, and go back up by ".." of the current directory: only a few descriptors are open at any
@@ -13,10 +13,14 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pybuild.store.system import syscalls
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# rename(2): a directory with files is not replaced, a file not by a directory, nor the other way round.
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 @contextmanager
@@ -93,6 +97,33 @@ def _clear(fd: int) -> list[bytes]:
             except OSError:
                 left.append(name)
     return left
+
+
+def replace_content(directory: int, new: int) -> None:
+    """Move everything from the directory `new` to another one of the same filesystem, and remove what was there before.
+
+    If the process is killed, each name has its old content or its new one, both whole; names that are not in `new` are removed
+    last. Only where the filesystem cannot exchange two names (NFS) does a directory have neither for a moment. Some of the old
+    content can then be in `new`. Raises OSError.
+    """
+    names = [os.fsencode(name) for name in os.listdir(new)]
+    for name in names:
+        _replace(directory, new, name)
+    for name in {os.fsencode(name) for name in os.listdir(directory)}.difference(names):
+        remove_tree(directory, name)
+
+
+def _replace(directory: int, new: int, name: bytes) -> None:
+    try:
+        os.rename(name, name, src_dir_fd=new, dst_dir_fd=directory)
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        try:
+            syscalls.exchange(name, name, new, directory)
+        except OSError:
+            remove_tree(directory, name)
+            os.rename(name, name, src_dir_fd=new, dst_dir_fd=directory)
 
 
 def tree_size(directory_fd: int) -> int:

@@ -143,13 +143,15 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) ->
     raise_error(errno.EAGAIN, "openat2", path)
 
 
-def exchange(first: bytes, second: bytes, directory: int | None = None) -> None:
-    """Exchange two names in one step; relative paths start at `directory`. renameat2(2), RENAME_EXCHANGE, Linux 3.15.
+def exchange(first: bytes, second: bytes, directory: int | None = None, of_second: int | None = None) -> None:
+    """Exchange two names in one step. renameat2(2), RENAME_EXCHANGE, Linux 3.15.
+
+    Relative paths start at `directory`, that of the second one at `of_second` if it is given.
 
     Raises OSError: ENOENT if one does not exist; EINVAL, ENOSYS if the filesystem or the kernel cannot do it.
     """
     start = _AT_FDCWD if directory is None else directory
-    call("renameat2", start, first, start, second, _RENAME_EXCHANGE, about=second)
+    call("renameat2", start, first, start if of_second is None else of_second, second, _RENAME_EXCHANGE, about=second)
 
 
 def birth_time(directory: int, name: bytes) -> int:
