@@ -206,6 +206,16 @@ def _parent(target: str) -> tuple[int, str]:
         os.close(root)
 
 
+def _existing_parent(target: str) -> tuple[int, str]:
+    """The same after the step, which can have removed it: nothing is made. Raises OSError if it is gone or is a link now."""
+    parent, _, name = target.strip("/").rpartition("/")
+    root = os.open("/", _DIRECTORY)
+    try:
+        return syscalls.openat2(root, os.fsencode(parent or "."), _DIRECTORY, _RESOLVE), name
+    finally:
+        os.close(root)
+
+
 def _remove(parent: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=parent)
@@ -228,12 +238,17 @@ def _forget(memory: str, spec: SandboxSpec, placed: dict[str, str]) -> None:
                 os.rmdir(place)
             else:
                 os.unlink(place)
+    _unlink_targets(placed)
+    with suppress(OSError):
+        os.rmdir(memory)
+
+
+def _unlink_targets(placed: dict[str, str]) -> None:
+    for target, place in placed.items():
         with suppress(OSError):
-            parent, name = _parent(target)
+            parent, name = _existing_parent(target)
             try:
                 if os.readlink(name, dir_fd=parent) == place:
                     os.unlink(name, dir_fd=parent)
             finally:
                 os.close(parent)
-    with suppress(OSError):
-        os.rmdir(memory)

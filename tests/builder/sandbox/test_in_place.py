@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.builder.sandbox import in_place
 from tests.support.cli import Pybuild
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ def test_no_step_runs_in_place_on_this_machine(tmp_path: Path, variable: dict[st
     assert done.status == 1
     assert "Buildfile:3:1: error: the isolation in-place works only in pybuild's own image" in done.err
     assert "COPY" not in done.err.replace("COPY Buildfile /\n", "")  # nothing was made
+
+
+def test_the_end_of_a_step_makes_no_directories(tmp_path: Path) -> None:
+    """The link goes where it still is; a directory that the step has removed does not come back."""
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / "kept" / "token"
+    link.symlink_to(tmp_path / "none")
+    gone = tmp_path / "gone/deep/token"
+    in_place._unlink_targets({str(link): str(tmp_path / "none"), str(gone): str(tmp_path / "none")})
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
 
 
 def test_all_descendants_are_ended_however_they_hide() -> None:
