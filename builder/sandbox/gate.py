@@ -92,6 +92,15 @@ def wait(gate: socket.socket) -> None:
         raise OSError(errno.ENETDOWN, text.decode("utf-8", "replace") or "pasta was killed")
 
 
+def failure(gate: socket.socket) -> str:
+    """Why a step that was connected has lost its network; "" if it has not."""
+    try:
+        text = gate.recv(_TEXT, socket.MSG_DONTWAIT)
+    except OSError:
+        return ""
+    return "" if text == _READY else text.decode("utf-8", "replace")
+
+
 def _serve(uplink: Uplink, control: socket.socket, parent: int, proof: bool) -> NoReturn:
     doing = "prepare the way to the network"
     pids: list[int] = []
@@ -122,7 +131,7 @@ def _serve(uplink: Uplink, control: socket.socket, parent: int, proof: bool) -> 
                 probe.settimeout(_PROOF_SECONDS)
                 probe.connect(listener.getsockname())
                 control.send(_READY)
-        doing = "connect the step to the network"
+        doing = "connect the step to the network through pasta"
         _wait_for_step(control, pasta, network)
     except BaseException as error:
         with suppress(OSError):
@@ -172,12 +181,19 @@ class _Pasta:
         while not _exists(DEVICE):
             ready = [fd for fd, _ in poll.poll(int(1000 * _SECONDS))]
             if self.pidfd in ready:
-                said = os.read(self._output, _TEXT).decode("utf-8", "replace")
-                lines = [line.strip() for line in said.splitlines() if line.strip()]
-                raise OSError(errno.ENETDOWN, "; ".join(lines) or "it has ended")
+                raise self.ended()
             if not ready:
                 raise OSError(errno.ETIMEDOUT, f"no device after {_SECONDS:.0f} s")
             links.discard()
+
+    def ended(self) -> OSError:
+        """What it said before it has ended, as an error."""
+        try:
+            said = os.read(self._output, _TEXT).decode("utf-8", "replace")
+        except BlockingIOError:  # a process that it has started lives on
+            said = ""
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        return OSError(errno.ENETDOWN, "; ".join(lines) or "it has ended")
 
 
 def _become_pasta(uplink: Uplink, begin: int, output: int, gate: int) -> NoReturn:
@@ -278,7 +294,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _wait_for_step(control: socket.socket, pasta: _Pasta, network: _Network) -> None:
-    """Connect the step, start pasta when it is needed, and wait until one of them has ended."""
+    """Connect the step, start pasta when it is needed, and wait until the step has ended. Raises OSError if pasta ends first."""
     while True:
         poll = select.poll()
         for fd in (pasta.pidfd, control.fileno(), network.held):
@@ -286,7 +302,7 @@ def _wait_for_step(control: socket.socket, pasta: _Pasta, network: _Network) -> 
                 poll.register(fd, select.POLLIN)
         ready = [fd for fd, _ in poll.poll()]
         if pasta.pidfd in ready:
-            return
+            raise pasta.ended()
         if control.fileno() in ready:
             word, fds, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)
             if not word:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.sandbox.spec import SandboxSpec
 
+_LINE = 1000  # characters: with its newline it goes into a pipe whole or not at all
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 
 
@@ -141,6 +142,8 @@ def _keeper(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         os.waitpid(pid, 0)
         init.clear()
+        if way is not None and not spec.terminal and (lost := gate.failure(way)):
+            _say(fds[1], f"pybuild: the step has lost its network: {lost}")
     except BaseException as error:
         report(status, {"error": f"cannot {doing}: {reason(error)}", "hint": hint_for(doing, error)})
     finally:  # whatever happens: what a fork returns to is the loop of the worker
@@ -149,6 +152,13 @@ def _keeper(
             os.kill(relay, signal.SIGKILL)
             os.waitpid(relay, 0)
         os._exit(0)
+
+
+def _say(output: int, text: str) -> None:
+    """Add a line to the output of a step that has ended, unless the pipe is full: perhaps nobody reads it any more."""
+    with suppress(OSError):
+        os.set_blocking(output, False)
+        os.write(output, f"{text[:_LINE]}\n".encode("utf-8", "replace"))
 
 
 def _enter_cgroup(directory: str) -> None:

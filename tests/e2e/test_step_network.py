@@ -248,6 +248,36 @@ def test_pasta_starts_with_the_first_packet_of_a_step(person: Person, reach: byt
         assert list(results(done).values()) == ["reached"]
 
 
+def test_a_step_whose_pasta_fails_says_so(person: Person, reach: bytes, tmp_path: Path) -> None:
+    """It works in the trial, fails at the first packet of the second RUN, and is killed in the third one."""
+    used = person.home / "used"
+    used.mkdir(mode=0o777)
+    program = person.home / "bin" / "pasta"
+    program.parent.mkdir(mode=0o755)
+    program.write_text(
+        f"#!/bin/sh\nmkdir {used}/1 2>/dev/null && exec /usr/bin/pasta \"$@\"\n"
+        f"mkdir {used}/2 2>/dev/null && echo 'no more  today' >&2 && exit 1\n"
+        'exec /usr/bin/pasta "$@"\n'
+    )
+    program.chmod(0o755)
+    recipe = (
+        f"RUN true\nRUN /reach connect,{ELSEWHERE},9; echo first\n"
+        f"RUN /reach connect,{ELSEWHERE},9; echo begun; while grep -q eth0 /proc/net/dev; do :; done; exit 3\n"
+    )
+    with machine(tmp_path) as (here, _):
+        context = person.context("context", f"FROM {BASE}\nCOPY --chmod=755 reach /\n{recipe}", reach=reach)
+        pybuild = on(here, person).pybuild(PATH=f"{program.parent}:{os.environ['PATH']}")
+        with running(pybuild, context) as build_:
+            build_.wait_for("step_output", "begun")
+            for process in descendants(build_.pid):
+                if PASTA in process.command:
+                    os.kill(process.pid, signal.SIGKILL)
+            said = build_.end().err
+    lost = r"pybuild: the step has lost its network: cannot connect the step to the network through pasta: ([\w ]*)"
+    assert re.findall(lost, said) == ["no more  today", "it has ended"]
+    assert "RUN exited with status 3" in said
+
+
 def test_pasta_has_no_file_of_the_store(person: Person, tmp_path: Path) -> None:
     with machine(tmp_path) as (here, _):
         context = person.context("context", f"FROM {BASE}\nRUN echo begun; sleep 1000\n")
