@@ -35,7 +35,7 @@ DENIABLE = {
 }
 USERS = {"allowed-users": "The image runs as a user that is not one of those allowed"}
 RULES = {**SIZES, **DENIABLE, **USERS}
-NAMED = ("env", "arg", "label")  # places of secrets that are not files: env:NAME, arg:NAME, label:NAME
+NAMED = ("env", "arg", "label", "run")  # places of secrets that are not files: env:NAME, …, run:NAME of a command
 
 
 @frozen
@@ -107,7 +107,7 @@ class Allowances:
         return patterns is not None and bool(patterns.rules) and patterns.excludes(os.fsdecode(path))
 
     def named(self, rule: str, name: str) -> bool:
-        """Whether `env:NAME`, `arg:NAME` or `label:NAME` may break the rule."""
+        """Whether `env:NAME`, `arg:NAME`, `label:NAME` or `run:NAME` may break the rule."""
         return name in self._names.get(rule, ())
 
 

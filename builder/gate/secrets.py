@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import RuleBroken
+from pybuild.builder.gate.command_secrets import has_login, secrets_of_command
 from pybuild.builder.gate.contents import files_of
 from pybuild.builder.gate.secret_patterns import secrets_in, tokens_in
 from pybuild.parser.checks.values import sounds_secret
@@ -62,6 +63,17 @@ def _secrets_of_line(number: int, text: str, seen: set[str], allowed: Allowances
                 seen.add(key)
                 variable = "build argument" if kind == "arg" else "environment variable"
                 yield RuleBroken(_RULE, f"the {variable} {name} in {where} {what}", instruction=_cut(text))
+    for name, value in secrets_of_command(text):
+        if any(name == other for other, _ in pairs):  # what an ARG gives anyway
+            continue
+        named = True
+        if not allowed.named(_RULE, f"run:{name}"):
+            token = _token(value)
+            what = f"looks like {token}" if token else "sounds like a secret, and has a value"
+            yield RuleBroken(_RULE, f"{name} in the command of {where} {what}", instruction=_cut(text))
+    if not named and has_login(text):
+        named = True
+        yield RuleBroken(_RULE, f"{where} calls curl with a user and a password", instruction=_cut(text))
     if not named and (token := _token(text)):
         yield RuleBroken(_RULE, f"{where} looks like {token}", instruction=_cut(text))
     elif not named and redact(text) != text:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import RuleBroken
-from pybuild.builder.gate.secret_patterns import tokens_in
+from pybuild.builder.gate.command_secrets import without_secrets
 from pybuild.builder.plan.history import instruction_of
-from pybuild.parser.checks.values import sounds_secret
 from pybuild.store.formats.oci_config import normalise_history
-from pybuild.values.pattern import pattern
-from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from pybuild.store.formats.oci_config import ExecConfig
     from pybuild.store.importing.archived import ImageLayer, ReadableImage
 
 _SHORT = 60  # characters of an instruction in a message
-
-
-_ARGUMENTS = pattern(r"RUN \|[0-9]+ .*?(?=\S*/(?:ba|da|a|z|k)?sh -[a-z]*c )", re.DOTALL)  # the values of ARGs
-# What a RUN sets for a command, and options with a value: NAME=value, --name='value'
-_ASSIGNED = pattern(r"""(?P<name>[A-Za-z_][A-Za-z0-9_-]*)=(?P<value>"[^"]*"|'[^']*'|[^\s;&|]+)""")
 
 
 class Subject:
@@ -36,7 +27,9 @@ class Subject:
         lines = normalise_history(image.config).history
         self.history = [instruction_of(line.created_by) for line in lines]
         made = zip(self.history, lines, strict=True)
-        self._instructions = [_shown(text) for text, line in made if not line.empty_layer]  # the lowest layer first
+        self._instructions = [
+            without_secrets(text) for text, line in made if not line.empty_layer
+        ]  # the lowest layer first
 
     def finding(self, rule: str, text: str, path: bytes | None, layer: int, size: int | None = None) -> RuleBroken:
         """A finding in a layer, by its number from 0, the lowest. The path is relative to the root."""
@@ -55,18 +48,3 @@ class Subject:
         if not text:
             return f"layer {number + 1}"
         return f"`{text if len(text) <= _SHORT else text[: _SHORT - 1] + '…'}`"
-
-
-def _shown(text: str) -> str:
-    """An instruction without the values of build arguments, and without what looks or sounds like a secret."""
-    text = _ASSIGNED.sub(_without_secret, redact(_ARGUMENTS.sub("RUN ", text)))
-    if text.startswith("RUN |") or any(tokens_in(text.encode("utf-8", "surrogateescape"))):
-        return text.partition(" ")[0] + " …"
-    return text
-
-
-def _without_secret(assigned: re.Match[str]) -> str:
-    name, value = assigned["name"], assigned["value"]
-    if not sounds_secret(name.replace("-", "_")) or value.startswith("$"):
-        return assigned[0]
-    return f"{name}=…"

@@ -178,6 +178,17 @@ HISTORY = {
     "ENV API_KEY abcdef": "the environment variable API_KEY in line 1",
     f"RUN /bin/sh -c curl -H {GITHUB.decode()} x": "line 1 of the history looks like a GitHub token",
     "RUN /bin/sh -c git clone https://me:pw@git.example.test/x": "line 1 of the history has a user or password in a URL",
+    "RUN /bin/sh -c DB_PASSWORD=hunter2 make # buildkit": "DB_PASSWORD in the command of line 1 of the history sounds",
+    "/bin/sh -c export PGPASSWORD='hunter2'; make": "PGPASSWORD in the command of line 1",
+    "RUN |1 A=b /bin/sh -c login --password=hunter2": "password in the command of line 1",
+    'CMD ["psql" "--db-password=hunter2"]': "db-password in the command of line 1",
+    "RUN /bin/sh -c true && curl -fsS -u me:hunter2 https://a.test": "line 1 of the history calls curl with a user",
+    "RUN /bin/sh -c curl --user 'me:hunter2' https://a.test": "line 1 of the history calls curl with a user",
+    "RUN |1 DB_PASSWORD=hunter2 /bin/sh -c DB_PASSWORD=hunter2 make": "the build argument DB_PASSWORD in line 1",
+    "RUN /bin/sh -c DB_PASSWORD=$(cat /run/secrets/x) A_TOKEN=\"$T\" make --password=/f": "",
+    "RUN /bin/sh -c key='B97B0AFCAA1A47F0' KEY_SHA512=\"ab\" cmake -DWITH_AUTH=ON --key-type=rsa": "",
+    "RUN /bin/sh -c sed -i s/password=.*/password=x/ f && setpriv -u 1:1 x && curl -u \"$A:$B\" y": "",
+    "LABEL token=abc": "",
     "ARG NPM_TOKEN": "",
     "RUN /bin/sh -c make": "",
     "COPY . . # buildkit": "",
@@ -198,6 +209,8 @@ def test_secrets_in_the_history(tmp_path: Path, line: str) -> None:
         ("RUN /bin/sh -c a && DB_PASSWORD=hunter2 make; b", "RUN /bin/sh -c a && DB_PASSWORD=… make; b"),
         ("RUN /bin/sh -c TOKEN='hunter2 x' make --api-key=\"hunter2\"", "RUN /bin/sh -c TOKEN=… make --api-key=…"),
         ("RUN /bin/sh -c PASSWORD=$P make --prefix=/usr", "RUN /bin/sh -c PASSWORD=$P make --prefix=/usr"),
+        ("RUN /bin/sh -c PGPASSWORD=hunter2 curl -u me:hunter2 a", "RUN /bin/sh -c PGPASSWORD=… curl -u me:… a"),
+        ("RUN /bin/sh -c curl --user='me:hun ter2' a; x -u 1:2", "RUN /bin/sh -c curl --user='me:…' a; x -u 1:2"),
     ],
 )
 def test_the_instruction_of_a_finding_has_no_values_of_arguments(tmp_path: Path, line: str, shown: str) -> None:
@@ -207,6 +220,12 @@ def test_the_instruction_of_a_finding_has_no_values_of_arguments(tmp_path: Path,
     with open_archived(ArchivePlace(ArchiveKind.OCI_ARCHIVE, str(archive), ""), lambda: str(tmp_path / "x")) as image:
         (found,) = judge(image, ImageRules(deny=("setuid",)))
     assert found.instruction == shown
+
+
+def test_a_command_may_have_a_secret_that_is_allowed(tmp_path: Path) -> None:
+    history = [{"created_by": "RUN /bin/sh -c TOKEN=hunter2 make"}]
+    assert len(config_findings(tmp_path, history=history)) == 1
+    assert config_findings(tmp_path, ("run:TOKEN",), history=history) == []
 
 
 def test_users(tmp_path: Path) -> None:
