@@ -1,87 +1,175 @@
 """Ending everything that descends from this process, where no pid namespace does that.
 
-This process has to be a subreaper (PR_SET_CHILD_SUBREAPER): then what its descendants leave behind becomes its child, so no
-process gets away, however often it forks and whatever session it makes. Only children are killed, which keep their numbers until
-this process waits for them; those of a killed one are children in the next round. A round takes less time than a fork and the
-end of its parent, so chains of processes that do nothing else are caught too. A whole process group is killed at once.
+This process has to be a subreaper (PR_SET_CHILD_SUBREAPER): then what its descendants leave behind becomes its child, so /proc
+shows all of them below it, however often they fork and whatever sessions they make.
+
+All are stopped before the first one is killed. A process that is stopped makes no others and keeps its place under each limit of
+processes. So also those that fork without end run out of places, which killing them one after the other would make free. Killed
+are the deepest ones first: the kernel continues a stopped process group when the last parent outside of it ends (setpgid(2)).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 from contextlib import suppress
 
-_PARENT = 1  # a field of /proc/PID/stat, counted from the state, the first one after the name
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
+    # The number of a process, and when it has started (clock ticks since the boot): together they are not used again.
+    _Process = tuple[int, int]
+
+_PARENT, _START = 1, 19  # fields of /proc/PID/stat, counted from the state, the first one after the name
 _MOMENT = 0.001  # seconds
+_SECONDS = 60.0  # processes that write a core dump or much memory to a disk take some of them
+_NO_PIDFD = (errno.ENOSYS, errno.EPERM)  # an old kernel or gVisor, and an old seccomp filter
 
 
 def end_descendants() -> None:
-    """Kill all descendants, and wait until none is left. Raises OSError."""
-    before: list[int] = []
-    while _reap():
-        children = _children()
-        for pid in children:
-            _kill(pid)
-        if children == before:  # they are killed, and the kernel has not ended them yet
+    """Kill all descendants, and wait until none is left. Raises OSError, ETIMEDOUT if some are left after a minute."""
+    end = os.times().elapsed + _SECONDS
+    held: set[int] = set()
+    before: list[_Process] = []
+    while _reap(held):
+        found = _stop_all(held, end)
+        for process in reversed(found):
+            _send(process, signal.SIGKILL)
+        if found == before:  # they are killed, and the kernel has not ended them yet
             select.select([], [], [], _MOMENT)
-        before = children
+        before = found
 
 
-def _reap() -> bool:
-    """Wait for the children that have ended. False if there are no others."""
+def _reap(held: set[int]) -> bool:
+    """Wait for the children that have ended, and remove them from `held`. False if there are no others."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            held.discard(pid)
         return True
     return False
 
 
+def _stop_all(held: set[int], end: float) -> list[_Process]:
+    """Stop all descendants until no new ones appear. Returns them, each after its parent.
+
+    `held` are the children that were stopped before; they keep their numbers until this process waits for them.
+    """
+    stopped: set[_Process] = set()
+    while True:
+        found, new = [], False
+        # What makes one process and ends, again and again, would be gone before all of /proc is read: children come first.
+        while _reap(held) and (fresh := [pid for pid in _children() if pid not in held]):
+            for pid in fresh:
+                _deliver(pid, -1, signal.SIGSTOP)
+            held.update(fresh)
+            new = True
+            _check_time(end)
+        for process in _descendants():
+            found.append(process)
+            if process not in stopped:
+                _send(process, signal.SIGSTOP)  # at once: later it would have made more of them
+                stopped.add(process)
+                new = True
+            _check_time(end)
+        _check_time(end)
+        if not new:
+            return found
+
+
+def _check_time(end: float) -> None:
+    if os.times().elapsed > end:
+        raise OSError(errno.ETIMEDOUT, f"some of its processes are left after {_SECONDS:.0f} s")
+
+
 def _children() -> list[int]:
-    """The children of this process, which has one thread; those that have ended as well."""
+    """The children of this process, which has one thread."""
     own = os.getpid()
     try:
         with open(f"/proc/{own}/task/{own}/children", encoding="ascii") as file:
             return [int(word) for word in file.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == own]
+        return []
 
 
-def _parent(pid: str) -> int:
-    """The parent of a process, 0 if it is gone; proc_pid_stat(5)."""
+def _descendants() -> Iterator[_Process]:
+    """The descendants of this process, each after its parent, while /proc is read."""
+    own = os.getpid()
+    known = {own}
+    early: dict[int, list[_Process]] = {}  # by a parent that was not read yet
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or (read := _read(int(name))) is None:
+            continue
+        parent, process = read
+        if parent not in known:
+            early.setdefault(parent, []).append(process)
+            continue
+        queue = [process]
+        while queue:
+            process = queue.pop()
+            known.add(process[0])
+            yield process
+            queue += early.pop(process[0], ())
+
+
+def _read(pid: int) -> tuple[int, _Process] | None:
+    """The parent of a process, and the process; None if it is gone. proc_pid_stat(5)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[_PARENT])
+            fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return None
+    return int(fields[_PARENT]), (pid, int(fields[_START]))
 
 
-def _kill(pid: int) -> None:
-    """Kill a child, and its process group if that is not ours: a step has a session, and so groups, of its own."""
+def _send(process: _Process, number: signal.Signals) -> None:
+    """Send a signal to this process, not to another one that has got its number meanwhile."""
+    pid = process[0]
     with suppress(ProcessLookupError):
-        group = os.getpgid(pid)
-        if group != os.getpgrp():
-            with suppress(PermissionError):  # none of the group could be killed
-                os.killpg(group, signal.SIGKILL)
         try:
-            os.kill(pid, signal.SIGKILL)
-        except PermissionError:
-            _kill_as_owner(pid)
+            fd = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in _NO_PIDFD:
+                raise
+            fd = -1
+        try:
+            read = _read(pid)
+            if read is not None and read[1] == process:
+                _deliver(pid, fd, number)
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
 
-def _kill_as_owner(pid: int) -> None:
-    """Without CAP_KILL a signal needs the same user; kill(2)."""
+def _deliver(pid: int, fd: int, number: signal.Signals) -> None:
+    try:
+        _signal(pid, fd, number)
+    except PermissionError:
+        _signal_as_owner(pid, fd, number)
+
+
+def _signal(pid: int, fd: int, number: signal.Signals) -> None:
+    if fd >= 0:
+        signal.pidfd_send_signal(fd, number)
+    else:
+        os.kill(pid, number)
+
+
+def _signal_as_owner(pid: int, fd: int, number: signal.Signals) -> None:
+    """Without CAP_KILL a signal needs the same user; kill(2). No process is made: there can be no place for one.
+
+    The real and the saved user stay: processes of that user can do nothing to this one, and it can go back.
+    """
+    own = os.geteuid()
     try:
         owner = os.stat(f"/proc/{pid}").st_uid
     except FileNotFoundError:
         return
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setresuid(owner, owner, owner)
-            os.kill(pid, signal.SIGKILL)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    os.setresuid(-1, owner, -1)
+    try:
+        with suppress(PermissionError):  # it has changed its user meanwhile: the next round finds it again
+            _signal(pid, fd, number)
+    finally:
+        os.setresuid(-1, own, -1)

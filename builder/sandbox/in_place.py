@@ -63,7 +63,8 @@ class InPlaceWorker(Worker):
             os.kill(pid, signal.SIGTERM)
         for pid in self.keepers():
             os.waitpid(pid, 0)
-        end_descendants()
+        with suppress(TimeoutError):  # the result of the step has said so
+            end_descendants()
 
     def reap_orphans(self) -> None:
         """The keeper has ended, and with it its step, unless the step has killed it."""
@@ -129,7 +130,8 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
-            end_descendants()  # the relay too
+            with suppress(TimeoutError):  # the worker, whose children they become, tries it too, and says so
+                end_descendants()  # the relay too
             _forget(f"{MEMORY}/{name}", spec, placed)
         finally:
             os._exit(0)

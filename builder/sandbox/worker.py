@@ -33,9 +33,12 @@ from pybuild.builder.sandbox import gate, linux, seccomp
 from pybuild.builder.sandbox.emulators import Emulators, Wanted
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.sandbox.process import Step
+from pybuild.builder.sandbox.report import reason
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.sandbox.trial import refused_pieces
 from pybuild.builder.sandbox.uplink import Uplink
+
+_STILL_RUNNING = "they run on in this container, and can change what later steps see: start it anew"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,11 +172,17 @@ class Worker:
         os.close(pidfd)
         os.waitpid(step.pid, 0)
         result = step.result()
-        self.reap_orphans()
+        try:
+            self.reap_orphans()
+        except OSError as error:
+            result = {"error": f"cannot end what the step has started: {reason(error)}", "hint": _STILL_RUNNING}
         _send_result(end, result)
 
     def reap_orphans(self) -> None:
-        """Wait for processes of steps whose keeper was killed: the kernel makes them children of the worker."""
+        """Wait for processes of steps whose keeper was killed: the kernel makes them children of the worker.
+
+        Raises OSError if some of them cannot be ended.
+        """
         keepers = self.keepers()
         with suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):

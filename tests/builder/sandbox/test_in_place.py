@@ -6,17 +6,22 @@ tests/containers/test_in_place.py runs real steps in a container.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.sandbox import in_place
+from pybuild.builder.sandbox import descendants, in_place
+from pybuild.builder.sandbox.frames import Channel
 from tests.support.cli import Pybuild
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.builder.sandbox.conftest import InChild
 
 ENTERED = "from pybuild.builder.sandbox.container_root import entered; import os; print(entered(), os.getcwd(), os.environ.get(V))"
 END = """
@@ -46,6 +51,38 @@ for number in range(12):
         signal.pause()
 for _ in range(12):
     os.read(reader, 1)
+end_descendants()
+try:
+    os.waitpid(-1, 0)
+except ChildProcessError:
+    print("none left")
+"""
+BOMB = """
+import os, resource, signal, sys, time
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.descendants import end_descendants
+linux.set_child_subreaper(True)
+reader, writer = os.pipe()
+end = time.monotonic() + 5
+if not os.fork():
+    resource.setrlimit(resource.RLIMIT_NPROC, (60, 60))
+    if os.getuid() == 0:  # whom the limit does not hold
+        os.setgroups([])
+        os.setresgid(54321, 54321, 54321)
+        os.setresuid(54321, 54321, 54321)
+    full = False
+    while time.monotonic() < end:  # each process makes others as long as it lives
+        try:
+            if not os.fork():
+                os.setsid()
+                signal.alarm(6)
+        except BlockingIOError:
+            if not full:
+                os.write(writer, b".")
+                full = True
+    os.write(2, b"nothing has ended it\\n")
+    os._exit(1)
+os.read(reader, 1)
 end_descendants()
 try:
     os.waitpid(-1, 0)
@@ -90,3 +127,40 @@ def test_the_end_of_a_step_makes_no_directories(tmp_path: Path) -> None:
 def test_all_descendants_are_ended_however_they_hide() -> None:
     done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "none left\n", done.stderr
+
+
+def test_processes_that_double_all_the_time_are_ended() -> None:
+    """Each makes others in sessions of their own. There are at most 60, and after 5 s they would end by themselves."""
+    done = subprocess.run([sys.executable, "-c", BOMB], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("none left\n", "")
+
+
+def test_a_step_that_cannot_be_ended_fails(in_child: InChild) -> None:
+    """It has ended well, and what it has left goes on."""
+
+    def finish() -> str:
+        ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        reader, writer = os.pipe()
+        status, report = os.pipe()
+        os.write(report, b'{"exit": 0}\n')
+        os.close(report)
+        descendants._SECONDS = -1.0
+        if (pid := os.fork()) == 0:
+            os._exit(0)
+        if os.fork() == 0:
+            signal.alarm(50)
+            signal.pause()
+        worker = in_place.InPlaceWorker(Channel(ours))
+        step = object.__new__(in_place.InPlaceStep)
+        step.pid, step.status_fd = pid, status
+        pidfd = os.pidfd_open(pid)
+        worker._poll.register(pidfd)
+        worker._steps[pidfd] = step, writer
+        worker._finish(pidfd)
+        descendants._SECONDS = 50.0
+        descendants.end_descendants()
+        return os.read(reader, 999).decode()
+
+    said = in_child(finish)
+    assert "cannot end what the step has started: some of its processes are left" in said
+    assert "exit" not in said
