@@ -109,6 +109,8 @@ class _RulesReader:
             return
         if not text.startswith(("/", "**/")):
             self._refuse(key, f"{text!r}: expected a pattern that begins with / or **/")
+        if not as_ignore_pattern(text):
+            self._refuse(key, f"{text!r}: the pattern matches no file; /** stands for all")
         try:
             IgnoreFile.of([as_ignore_pattern(text)])
         except PatternError as error:
@@ -189,6 +191,6 @@ def unknown_rule(name: str) -> str:
 
 
 def as_percentage(text: str) -> Waste | None:
-    """The waste of a text such as `5%`; None if it is not a percentage."""
+    """The waste of a text such as `5%`; None if it is not a percentage below 100, which an image can exceed."""
     found = _PERCENTAGE.fullmatch(text.strip())
-    return Waste(float(found[1]), is_percentage=True) if found else None
+    return Waste(float(found[1]), is_percentage=True) if found and float(found[1]) < 100 else None

@@ -20,6 +20,7 @@ from pybuild.store.formats.oci_manifest import Index
 from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.indexes import StoredIndex, images_of
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
+
+
+_DIGITS = pattern(r"(?:sha256:)?[0-9a-f]{6,64}")
 
 
 @frozen
@@ -132,6 +136,8 @@ def remove(store: Store, name: Reference, which: Sequence[str]) -> StoredIndex:
             if not gone:
                 has = ", ".join(str(entry.platform) for entry in left)
                 raise NotFound(f"{name.familiar} has no image {text}", hint=f"it has one for {has}")
+            if len(gone) > 1 and _DIGITS.fullmatch(text):
+                raise InvalidImage(f"{text} matches {len(gone)} images of {name.familiar}", hint="give more digits")
             left = [entry for entry in left if entry not in gone]
         if not left:
             raise BuildError(f"no image would be left in {name.familiar}", hint="pybuild rmi removes it as a whole")
@@ -157,7 +163,7 @@ def _replaced(entry: Descriptor, new: dict[Platform | None, Descriptor]) -> Desc
 
 
 def _is_meant(entry: Descriptor, text: str) -> bool:
-    if entry.digest.hex.startswith(text.removeprefix("sha256:")) and len(text) > 5:
+    if _DIGITS.fullmatch(text) and entry.digest.hex.startswith(text.removeprefix("sha256:")):
         return True
     try:
         wanted = Platform.parse(text)

@@ -50,7 +50,12 @@ def image_rules(
         max_layers=max_layers,
         deny=names,
     )
-    return options if rules is None else read_rules(rules).with_options(options)
+    if rules is None:
+        return options
+    asked = read_rules(rules).with_options(options)
+    if not asked.asked:
+        raise click.UsageError(f"--rules {rules}: the file has no rule, so name at least one rule in it or beside it")
+    return asked
 
 
 def rule_options() -> tuple[click.Option, ...]:

@@ -82,11 +82,15 @@ def test_mistakes(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
     said = f"{rules}:2:1: error: deny: there is no rule 'setiud'; did you mean setuid?"
     assert said in pybuild.refused("--rules", rules, context)
     assert said in pybuild.refused("check-image", BASE, "--rules", rules)
+    empty = tmp_path / "empty.toml"
+    empty.write_text('[allow]\nsetuid = ["/a"]\n')
     for flags, text in (
         (("--deny=setiud",), "did you mean setuid?"),
         (("--max-size=much",), "--max-size: "),
         (("--max-waste=200x%",), "--max-waste: "),
+        (("--max-waste=500%",), "--max-waste: "),
         (("--max-layers=0",), "--max-layers"),
+        ((f"--rules={empty}",), "the file has no rule"),
     ):
         assert text in pybuild.refused(*flags, context, status=2)
         assert text in pybuild.refused("check-image", BASE, *flags, status=2)

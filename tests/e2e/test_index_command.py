@@ -83,6 +83,8 @@ def test_add_replaces_and_rm_removes(tmp_path: Path, context: Path) -> None:
     here("index", "rm", "app", AMD)
     assert platforms(here, "app") == [ARM]
     assert "has no image linux/amd64" in here.refused("index", "rm", "app", AMD)
+    for text in ("sha256:", "sha256:" + shown(here, "app")["images"][0]["digest"][7:10]):
+        assert f"has no image {text}" in here.refused("index", "rm", "app", text)
     assert "no image would be left" in here.refused(
         "index", "rm", "app", shown(here, "app")["images"][0]["digest"][:20]
     )
