@@ -103,6 +103,8 @@ class Images:
                 return _require(self.get(Digest.parse(str(rows[0][0]))), name, platform), None
             if rows:
                 raise InvalidImage(f"{name} matches several images", hint="give more digits")
+            if len(name) == 64:  # a whole digest, which cannot be a name
+                raise NotFound(f"no image {prefix} in the store", hint="pybuild images lists the images")
         reference = Reference.parse(name)
         digest = self.resolve(reference)
         if digest is not None and reference.digest is None and platform is not None:

@@ -95,6 +95,8 @@ def test_mistakes(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
         assert text in pybuild.refused(*flags, context, status=2)
         assert text in pybuild.refused("check-image", BASE, *flags, status=2)
     assert "name at least one rule" in pybuild.refused("check-image", BASE, status=2)
+    for call in ("--check", "--call=outline"):
+        assert "--check and --call build none" in pybuild.refused(call, "--max-size=1k", context, status=2)
     assert "no image" in pybuild.refused("check-image", "none", "--deny=setuid")
 
 

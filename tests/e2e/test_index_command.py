@@ -88,6 +88,8 @@ def test_add_replaces_and_rm_removes(tmp_path: Path, context: Path) -> None:
     assert "no image would be left" in here.refused(
         "index", "rm", "app", shown(here, "app")["images"][0]["digest"][:20]
     )
+    for digest in ("a" * 64, "sha256:" + "a" * 64):
+        assert f"no image sha256:{'a' * 64} in the store" in here.refused("index", "inspect", digest)
     assert "is one image, not an index" in here.refused("index", "inspect", "new")
     assert "there is no image for linux/riscv64" in here.refused("index", "create", "--platform", RISCV, "x", "app")
     here.assert_whole()
