@@ -72,7 +72,9 @@ def build(
     """
     _refuse_conflicts(context, sources, results, cache)
     if rules is not None and display.call is not None:
-        raise click.UsageError("--rules, --max-size, --deny and so on are about an image: --check and --call build none")
+        raise click.UsageError(
+            "--rules, --max-size, --deny and so on are about an image: --check and --call build none"
+        )
     keep_storage = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     info = BuildInfo.begin(context, sources.recipe, sources.target, build_name(sources.build_args))
     request = replace(_request(info.id, context, sources, results, cache, steps), rules=rules)
