@@ -34,7 +34,7 @@ _REGION = 1 << 16  # bytes of the record of one process, after as many for the p
 _PATCHED: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (os, (
         "chdir", "chmod", "chown", "close", "dup", "dup2", "execvpe", "fchdir", "fchmod", "fchown", "fork", "fstat", "fstatvfs", "getcwd",
-        "mkdir", "open", "openpty", "pidfd_open", "pipe2", "pread", "readlink", "set_inheritable", "setgroups", "setresgid", "setresuid",
+        "mkdir", "open", "openpty", "pidfd_open", "pipe2", "pread", "readlink", "set_blocking", "set_inheritable", "setgroups", "setresgid", "setresuid",
         "setsid", "symlink", "umask", "waitpid", "write",
     )),
     (socket, ("sethostname", "send_fds", "recv_fds", "socketpair")),
