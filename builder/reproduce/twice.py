@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.build import build, planned_bases
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Note
+from pybuild.builder.gate.judge import RulesBroken
 from pybuild.builder.options import Pull
 from pybuild.builder.output.export import Exporter, Format, ImageOutput
 from pybuild.builder.reproduce.compare import MOST, ChangedPath, compare
@@ -66,7 +67,10 @@ def reproduce(request: BuildRequest, store: Store, observe: Callable[[Event], No
             time.sleep(max(0.0, begun + _APART - time.monotonic()))
             begun = time.monotonic()
             observe(Note(f"build {number} of 2"))
-            images.append((own, build(request, own, observe)))
+            try:
+                images.append((own, build(request, own, observe)))
+            except RulesBroken as error:  # its hint names an image of a store that is removed
+                raise RulesBroken(error.findings, hint="a build without --reproduce keeps the image") from None
         (one, built), (other, again) = images
         found: list[ChangedPath] = []
         for image, second in zip(images_of(built), images_of(again), strict=True):

@@ -33,6 +33,8 @@ def test_an_image_that_breaks_a_rule_goes_nowhere(pybuild: Pybuild, context: Pat
     assert "bad" not in pybuild("images").out
     digest = said.rpartition("--files ")[2].split()[0]
     assert "mkdir /w" in pybuild("history", digest).out, "the hint names the image"
+    twice = pybuild.refused("--reproduce", DENY, context)
+    assert "hint: a build without --reproduce keeps the image" in twice and "--files" not in twice
     assert pybuild.run(DENY, *flags, context).status == 1, "also where all steps are cached"
     pybuild("-q", "--deny=setuid", "--max-size=1g", *flags, context)
     assert archive.exists() and cache.exists() and "bad" in pybuild("images").out
