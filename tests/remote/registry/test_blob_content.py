@@ -43,7 +43,7 @@ def sent(checked: CheckedContent, offset: int, size: int) -> bytes:
     return b"".join(checked.pieces(offset, size))
 
 
-@given(st.integers(1000, SIZE), st.integers(1, 200_000))
+@given(st.integers(20_000, SIZE), st.integers(500, 200_000))
 def test_parts_one_after_the_other_are_read_once(chunk: int, step: int) -> None:
     place = Place(DATA, step)
     checked = content(place)
