@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.events import Note, StepBroke, StepFinished, StepOutput
 from pybuild.progress.jsonlines import Encoder
 from pybuild.store.objects.build_logs import BuildLog
+from pybuild.values.errors import reason_of
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
@@ -28,7 +29,7 @@ class LoggedDisplay:
         try:
             self._log = None if logs is None else BuildLog(logs, build.id)
         except OSError as error:
-            self._note(error.strerror or str(error))
+            self._note(reason_of(error))
         self._write(self._encoder.started())
 
     def __call__(self, event: Event) -> None:

@@ -48,3 +48,8 @@ class PybuildError(Exception):
         copy = self.__class__.__new__(self.__class__, *self.args)
         copy.__dict__.update(self.__dict__, **fields)
         return copy
+
+
+def reason_of(error: Exception) -> str:
+    """What has failed, in a few words: for an error of the kernel what it said, without number and path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -27,7 +27,7 @@ from pybuild.store.formats.cache_index import CachedLayer, CachedMount
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
-from pybuild.values.errors import PybuildError
+from pybuild.values.errors import PybuildError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
@@ -100,7 +100,7 @@ class MountSaver:
                 try:
                     cached = self._cached(export, name, keys, there.get(keys.anywhere))
                 except (PybuildError, OSError) as error:
-                    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+                    text = reason_of(error)
                     if not export.ignore_error:
                         hint = error.hint if isinstance(error, PybuildError) else None
                         raise BuildError(f"the cache mount {name} cannot be saved: {text}", hint=hint) from error

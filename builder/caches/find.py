@@ -26,7 +26,7 @@ from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.importing.intake import read_blob
 from pybuild.store.importing.oci_layout import LayoutBlobs
 from pybuild.values import frozen
-from pybuild.values.errors import PybuildError
+from pybuild.values.errors import PybuildError, reason_of
 from pybuild.values.limits import CACHE_SECONDS, CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class CacheReader:
         except PybuildError as error:
             return NoCache(Hindrance.FAILED, error)
         except OSError as error:
-            return NoCache(Hindrance.FAILED, StoreError(str(error.strerror or error)))
+            return NoCache(Hindrance.FAILED, StoreError(reason_of(error)))
 
     def _fetch(self, place: RegistryCache, documents: _Documents) -> None:
         access = registry_access(self.environ, self.ingest, tls_verify=self.tls_verify)

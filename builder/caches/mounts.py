@@ -21,7 +21,7 @@ from pybuild.builder.steps.removal import discard_meanwhile
 from pybuild.store.formats.media_types import LAYER_TYPES
 from pybuild.store.objects.cache_mounts import TravelState
 from pybuild.store.system.disk_full import require_space
-from pybuild.values.errors import PybuildError
+from pybuild.values.errors import PybuildError, reason_of
 from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def restore_mount(
     try:
         restored = await _restored(session, place, cached, mount, directory)
     except (PybuildError, OSError) as error:
-        text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        text = reason_of(error)
         if isinstance(error, PybuildError) and error.hint:
             text = f"{text}; {error.hint}"
         session.observe(Note(f"the cache mount {mount.name} is not restored from {place}: {text}"))

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.files import try_lock
 from pybuild.values import frozen
+from pybuild.values.errors import reason_of
 from pybuild.values.limits import LOG_BYTES
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class BuildLog:
         try:
             action()
         except OSError as error:
-            self.failure = error.strerror or str(error)
+            self.failure = reason_of(error)
 
     def _prune(self) -> None:
         if sum(self._sizes.values()) > _PRUNE_BYTES or len(os.listdir(self._logs)) > KEPT_BUILDS + _PRUNE_SLACK:
