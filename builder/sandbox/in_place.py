@@ -23,7 +23,7 @@ from pybuild.builder.sandbox.command import close_all_but, run_command
 from pybuild.builder.sandbox.descendants import end_descendants
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.sandbox.mounts import AgentSocket, Program, SecretFile
-from pybuild.builder.sandbox.process import Step, enter_directory, tie_to
+from pybuild.builder.sandbox.process import Step, enter_directory, report_end, tie_to
 from pybuild.builder.sandbox.report import reason, report
 from pybuild.builder.sandbox.root import OperationRefused
 from pybuild.builder.sandbox.worker import Worker, raise_open_files
@@ -115,13 +115,7 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         for fd in (stdin, *fds):
             os.close(fd)
         doing = "wait for the command"
-        pid, code = 0, 0
-        while pid != command:
-            pid, code = os.waitpid(-1, 0)
-        if os.WIFSIGNALED(code):
-            report(status, {"signal": os.WTERMSIG(code)})
-        else:
-            report(status, {"exit": os.WEXITSTATUS(code)})
+        report_end(command, status)
     except _Leaving:
         pass
     except BaseException as error:

@@ -154,12 +154,7 @@ class BoundFiles:
 
     def execute(self, root: Root) -> None:
         fd = mount_overlay(self.lowers, None if self.read_only else (self.upper, self.work), self.mountpoint)
-        try:
-            attributes = linux.MOUNT_ATTR_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
-            tree = _subtree(fd, self.path, attributes, directory=self.directory)
-        finally:
-            os.close(fd)
-        root.attach(tree, self.target, directory=self.directory)
+        _attach_files(root, fd, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +175,7 @@ class CopiedFiles:
 
     def execute(self, root: Root) -> None:
         fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            attributes = linux.MOUNT_ATTR_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
-            tree = _subtree(fd, self.path, attributes, directory=self.directory)
-        finally:
-            os.close(fd)
-        root.attach(tree, self.target, directory=self.directory)
+        _attach_files(root, fd, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +239,16 @@ def _own(root: Root, name: str, mount: SecretFile | AgentSocket) -> None:
 def _write(fd: int, content: str) -> None:
     with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(content)
+
+
+def _attach_files(root: Root, fd: int, mount: BoundFiles | CopiedFiles) -> None:
+    """Attach the files of a bind mount, which are below the directory `fd`; this closes it."""
+    try:
+        attributes = linux.MOUNT_ATTR_NODEV | (linux.MOUNT_ATTR_RDONLY if mount.read_only else 0)
+        tree = _subtree(fd, mount.path, attributes, directory=mount.directory)
+    finally:
+        os.close(fd)
+    root.attach(tree, mount.target, directory=mount.directory)
 
 
 def _subtree(root: int, path: str, attributes: int, *, directory: bool) -> int:

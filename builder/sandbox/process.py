@@ -238,19 +238,24 @@ def _init(
             way.close()
         linux.capset(0, 0, 0)
         doing = "wait for the command"
-        pid, code = 0, 0
-        while pid != command:
-            pid, code = os.waitpid(-1, 0)
-        if os.WIFSIGNALED(code):
-            report(status, {"signal": os.WTERMSIG(code)})
-        else:
-            report(status, {"exit": os.WEXITSTATUS(code)})
+        report_end(command, status)
     except OperationRefused as error:
         report(status, {"error": str(error), "hint": error.hint})
     except BaseException as error:
         report(status, {"error": f"cannot {doing}: {reason(error)}", "hint": hint_for(doing, error)})
     finally:
         os._exit(0)
+
+
+def report_end(command: int, status: int) -> None:
+    """Wait until a command has ended, and report how. Whatever ends before it is waited for too."""
+    pid, code = 0, 0
+    while pid != command:
+        pid, code = os.waitpid(-1, 0)
+    if os.WIFSIGNALED(code):
+        report(status, {"signal": os.WTERMSIG(code)})
+    else:
+        report(status, {"exit": os.WEXITSTATUS(code)})
 
 
 def _has_ended(pidfd: int) -> bool:

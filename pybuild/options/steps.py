@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import Enum
+from typing import TypeVar
 
 import click
 
@@ -26,6 +28,7 @@ from pybuild.options.on_failure import parse_on_fail
 from pybuild.options.secrets import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.values import frozen
 
+_Kind = TypeVar("_Kind", bound=Enum)
 _MIN_MEMORY = 16 << 20  # bytes; pybuild's own processes in a step need some of it
 _MAX_CPUS = 4096
 _DECIMAL = r"\d{1,4}(\.\d{1,9})?|\.\d{1,9}"
@@ -83,20 +86,20 @@ def _step_options(
 
 def parse_isolation(value: str) -> Isolation:
     """Raises click.UsageError."""
-    try:
-        return Isolation(value)
-    except ValueError:
-        names = ", ".join(kind.value for kind in Isolation)
-        raise click.UsageError(f"--isolation {value}: expected one of {names}") from None
+    return _one_of("--isolation", Isolation, value)
 
 
 def parse_snapshots(value: str) -> Snapshotter:
     """Raises click.UsageError."""
+    return _one_of("--snapshots", Snapshotter, value)
+
+
+def _one_of(option: str, kind: type[_Kind], value: str) -> _Kind:
     try:
-        return Snapshotter(value)
+        return kind(value)
     except ValueError:
-        names = ", ".join(kind.value for kind in Snapshotter)
-        raise click.UsageError(f"--snapshots {value}: expected one of {names}") from None
+        names = ", ".join(one.value for one in kind)
+        raise click.UsageError(f"{option} {value}: expected one of {names}") from None
 
 
 def _host(value: str) -> tuple[str, str]:

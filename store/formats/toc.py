@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from pybuild.store.errors import InvalidImage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Set
 
 _MAGIC = b"pbtoc-1\n"
 _RECORD = struct.Struct("<IIBBHIIqQQqBHHHH")
@@ -94,6 +94,15 @@ def sort_key(path: bytes) -> bytes:
 def parent_of(path: bytes) -> bytes:
     """The directory of a path: b"", the root, for a top-level name."""
     return path.rpartition(b"/")[0]
+
+
+def is_at_or_below(path: bytes, places: Set[bytes]) -> bool:
+    """Whether a path is one of `places` or in one of them. The root b"" is never looked for: everything is in it."""
+    if not places:
+        return False
+    while path and path not in places:
+        path = parent_of(path)
+    return bool(path)
 
 
 def encode(entries: Iterable[Entry], links: Links = ()) -> bytes:

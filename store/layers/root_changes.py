@@ -18,7 +18,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from pybuild.store.formats.toc import Kind, parent_of
+from pybuild.store.formats.toc import Kind, is_at_or_below, parent_of
 from pybuild.store.formats.whiteout import refuse_reserved
 from pybuild.store.layers.mapped_ids import MappedIds
 from pybuild.store.layers.root_facts import MODE, MTIME, NAMES, SIZE, Facts, births, look
@@ -94,7 +94,7 @@ class _Root(ChangeFinder):
                     nothing.append(path)
             for path in self._facts.files.keys() - files.keys():
                 parent = files.get(parent_of(path))
-                if parent is not None and stat.S_ISDIR(parent[MODE]) and not _is_below(path, leave_alone):
+                if parent is not None and stat.S_ISDIR(parent[MODE]) and not is_at_or_below(path, leave_alone):
                     self.add_removed(path)
             shared = self._shared(files)
             return RootChanges(self.finish(), files, looked_at, shared, nothing)
@@ -157,11 +157,3 @@ class _Root(ChangeFinder):
         xattrs = {CAPABILITY: os.getxattr(host_path, CAPABILITY, follow_symlinks=False)} if CAPABILITY in keys else {}
         self.add(path, status, xattrs)
         return True
-
-
-def _is_below(path: bytes, above: Set[bytes]) -> bool:
-    if not above:
-        return False
-    while path and path not in above:
-        path = parent_of(path)
-    return bool(path)

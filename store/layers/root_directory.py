@@ -26,6 +26,7 @@ from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of
 from pybuild.store.layers.merged import merged
 from pybuild.store.layers.root_changes import not_on_disk
 from pybuild.store.layers.root_facts import INODE, MODE, MTIME, NAMES, Facts, births, fact_of, look, settle
+from pybuild.store.layers.tree import next_bytes
 from pybuild.store.layers.tree_files import DirectoryCache
 from pybuild.store.layers.tree_maker import TreeMaker, copy_content
 from pybuild.store.layers.view import ROOT, View
@@ -290,27 +291,18 @@ def read_from_tar(maker: TreeMaker, root_fd: int, tar: Readable, entries: list[E
     position = 0
     for offset in sorted(names):
         first, *others = names[offset]
-        for _ in _content(tar, offset - position):
+        for _ in next_bytes(tar, offset - position):
             pass
         if first.size <= _CHUNK:
-            data = b"".join(_content(tar, first.size))
+            data = b"".join(next_bytes(tar, first.size))
             for entry in names[offset]:
                 maker.file(entry, (data,))
         else:
-            maker.file(first, _content(tar, first.size))
+            maker.file(first, next_bytes(tar, first.size))
             for entry in others:
                 with _opened(root_fd, first.path) as source:
                     maker.copy(entry, source)
         position = offset + first.size
-
-
-def _content(tar: Readable, size: int) -> Iterator[bytes]:
-    while size:
-        data = tar.read(min(size, _CHUNK))
-        if not data:
-            raise InvalidImage("the layer is shorter than its table of contents")
-        size -= len(data)
-        yield data
 
 
 def _replace_by_copy(source: tuple[int, bytes], target: tuple[int, bytes]) -> None:

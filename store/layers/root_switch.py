@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import RootOccupied
 from pybuild.store.formats.tar import show
-from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.formats.toc import Entry, Kind, is_at_or_below, parent_of, sort_key
 from pybuild.store.layers.merged import merged
 from pybuild.store.layers.root_changes import not_on_disk
 from pybuild.store.layers.root_directory import read_from_tar
@@ -61,11 +61,7 @@ class Held:
 
     def has(self, path: bytes) -> bool:
         """Whether a path is one of them, or below one."""
-        while path:
-            if path in self.paths:
-                return True
-            path = parent_of(path)
-        return False
+        return is_at_or_below(path, self.paths)
 
 
 @frozen
@@ -154,7 +150,7 @@ class _Switch:
         wanted: dict[bytes, Entry | None] = {}
         for path in paths:
             before, after = known.view.lookup(path), self._view.lookup(path)
-            if _shown(before) != _shown(after) or _is_below(path, known.unknown):
+            if _shown(before) != _shown(after) or is_at_or_below(path, known.unknown):
                 wanted[path] = after
         for path in known.unknown:  # something was made or removed there: the directory has a new time
             if (parent := self._view.lookup(parent_of(path))) is not None:
@@ -347,14 +343,6 @@ def _shown(entry: Entry | None) -> tuple[object, ...] | None:
         entry.kind, entry.mode, entry.uid, entry.gid, entry.mtime, entry.size, entry.link, entry.rdev, entry.xattrs,
         entry.sha256,
     )  # fmt: skip
-
-
-def _is_below(path: bytes, above: Set[bytes]) -> bool:
-    while path:
-        if path in above:
-            return True
-        path = parent_of(path)
-    return False
 
 
 def _attributes(fd: int) -> list[str]:

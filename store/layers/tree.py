@@ -45,7 +45,7 @@ def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
     for entry in sorted(files, key=lambda entry: entry.offset):
         if entry.size:
             position = _skip(tar, entry.offset - position, entry.offset)
-        maker.file(entry, _content(tar, entry.size))
+        maker.file(entry, next_bytes(tar, entry.size))
         position += entry.size
     for entry in links:
         maker.link(entry)
@@ -55,13 +55,13 @@ def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
 
 
 def _skip(tar: Readable, count: int, target: int) -> int:
-    for _ in _content(tar, count):
+    for _ in next_bytes(tar, count):
         pass
     return target
 
 
-def _content(tar: Readable, size: int) -> Iterator[bytes]:
-    """The next `size` bytes of a tar."""
+def next_bytes(tar: Readable, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a tar. Raises InvalidImage if it has fewer."""
     while size:
         data = tar.read(min(size, _CHUNK))
         if not data:
