@@ -125,13 +125,10 @@ def build(
             from pybuild.builder.steps.removal import sweep_all
 
             sweep_all(store, pool)
-        images, caches = BaseImages(session), Caches(session)
-        contexts = Contexts(session, images, request.context, request.contexts)
-        recipe = contexts.open_main(request.recipe)
-        buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
+        caches = Caches(session)
+        session, images, contexts, buildfile = _open(session, request)
+        request = replace(request, options=session.options)
         try:
-            session = replace(session, options=with_epoch(options, buildfile))
-            request = replace(request, options=session.options)
             while True:
                 planned = _plan(session, buildfile, contexts, images)
                 try:
@@ -163,18 +160,27 @@ def planned_bases(
         BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
     ):
         session = Session(store, pool, options, observe, secrets)
-        images = BaseImages(session)
-        contexts = Contexts(session, images, request.context, request.contexts)
-        recipe = contexts.open_main(request.recipe)
-        buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
+        session, images, contexts, buildfile = _open(session, request)
         try:
-            session = replace(session, options=with_epoch(options, buildfile))
             planned = _plan(session, buildfile, contexts, images)
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
     found = [node.step.image for node in planned.nodes if isinstance(node.step, BaseStep)]
     found += [stage.base for stage in planned.images if stage.base is not None]
     return tuple({image.manifest_digest: image for image in found}.values()), session.options
+
+
+def _open(session: Session, request: BuildRequest) -> tuple[Session, BaseImages, Contexts, Buildfile]:
+    """Open the contexts and read the recipe. The session that it returns has the epoch of the recipe."""
+    images = BaseImages(session)
+    contexts = Contexts(session, images, request.context, request.contexts)
+    recipe = contexts.open_main(request.recipe)
+    buildfile = parse(recipe.data, recipe.path, cache=StoredParses(session.store))
+    try:
+        options = with_epoch(session.options, buildfile)
+    except PybuildError as error:
+        raise error.at(source=buildfile.source) from error
+    return replace(session, options=options), images, contexts, buildfile
 
 
 def _own_paths(request: BuildRequest) -> tuple[str, ...]:
