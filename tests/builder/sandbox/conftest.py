@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -26,6 +27,7 @@ def _in_child(job: Callable[[], T]) -> T:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        gc.freeze()  # what earlier tests left to be collected stays: its descriptors must not close in the middle
         try:
             answer = pickle.dumps((True, job()))
         except BaseException as error:

@@ -110,7 +110,8 @@ def test_wrong_bytes_have_no_end(fake: FakeRegistry, image: Image, tmp_path: Pat
     fake.on(image.blob_path, reply(wrong))
     got = b""
     with following(fake, image, tmp_path / "blob") as download:
-        with pytest.raises(DigestMismatch):
+        # The file is emptied before the error is known: a reader that comes in between is sent to the end of the download.
+        with pytest.raises((DigestMismatch, Restarted)):
             while True:
                 data = download.read(1 << 20)
                 assert data
