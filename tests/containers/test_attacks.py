@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET_OF_PYBUILD, SECRET_OF_STEP = "4d1c7a0e-of-pybuild", "9be27f13-of-step"
-# Both steps make the FIFOs: whoever comes second finds them.
-MEET = "--mount=type=cache,id=meet,target=/meet"
+# Both steps make the FIFOs, as root or not: whoever comes second finds them.
+MEET = "--mount=type=cache,id=meet,target=/meet,mode=0777"
 MAKE = "mkfifo -m 666 /meet/begin /meet/end 2>/dev/null"
 VICTIM = f"""\
 FROM {BASE} AS victim
