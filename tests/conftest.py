@@ -83,6 +83,15 @@ def pybuild(tmp_path: Path, store_with_base: Path) -> Pybuild:
 
 
 @pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The compiled probe.c, which tests the kernel from inside a step."""
+    path = tmp_path_factory.mktemp("probe") / "probe"
+    source = CHECKOUT / "tests/builder/sandbox/probe.c"
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o", path, source], check=True)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
 def stores_of_people(base_archive: Path) -> Iterator[Callable[[str], Path]]:
     """Kind of person -> such a store of theirs."""
     with ExitStack() as stack:

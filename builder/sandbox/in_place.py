@@ -96,15 +96,13 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         agents_fd = -1
         if any(isinstance(mount, AgentSocket) for mount in spec.mounts):
             doing = "start the relay to the ssh agent"
-            _, agents_fd = agents.start(signal.SIGKILL)
+            _, agents_fd = agents.start(signal.SIGKILL)  # it stays open as long as the step: the relay ends with it
         for number, mount in enumerate(spec.mounts):
             if isinstance(mount, SecretFile | AgentSocket | Program):
                 doing = f"make {mount.describe()}"
                 place = f"{PROGRAMS}/{name}-{number}" if isinstance(mount, Program) else f"{MEMORY}/{name}/{number}"
                 placed[mount.target] = place
                 _place(mount, place, vault, agents_fd)
-        if agents_fd >= 0:
-            os.close(agents_fd)
         doing = "start the command"
         stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         for pipe in (stdout, stderr):

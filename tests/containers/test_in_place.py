@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.agents import FAILURE, KEYS, LIST, REMOVE_ALL, an_agent, keys
 from tests.support.cli import BASE
 from tests.support.containers import make_own_image
 from tests.support.people import forget
@@ -67,6 +68,30 @@ def test_a_step_has_what_it_mounts_and_leaves_nothing_of_it(person: OwnImage) ->
     assert not [path for path in added if path.startswith(("/c", "/other", "/w")) or "lost" in path]
     assert "hidden-4711" not in said.out + said.err
     assert "0 damaged" in said.out
+
+
+def test_a_step_reaches_an_ssh_agent_and_cannot_change_it(person: OwnImage, probe: bytes) -> None:
+    context = person.context(
+        "with agent",
+        f"FROM {BASE}\nCOPY --chmod=755 probe /\n"
+        f"RUN --mount=type=ssh,mode=0640 /probe agent {LIST} {REMOVE_ALL} {LIST}; ls -lL $SSH_AUTH_SOCK | cut -c 1-10\n"
+        "USER app\n"
+        f"RUN --mount=type=ssh,uid=1000,target=/s/agent /probe agent {LIST}; echo $SSH_AUTH_SOCK\n"
+        f"RUN --mount=type=ssh /probe agent {LIST}; true\n"
+        "RUN --mount=type=ssh,id=other echo at $SSH_AUTH_SOCK; ls -A /dev/shm/*; ! ls /s\n",
+        probe=probe,
+    )
+    with an_agent(person.home) as path:
+        before = keys(path)
+        done = person.pybuild().run(PROGRESS, f"--ssh=default={path}", context)
+        assert keys(path) == before != ""
+    assert done.status == 0, done.err
+    assert re.findall(r"s \| (.*)$", done.err, flags=re.MULTILINE) == [
+        "connect ok", f"{LIST} {KEYS}", f"{REMOVE_ALL} {FAILURE}", f"{LIST} {KEYS}", "srw-r-----",
+        "connect ok", f"{LIST} {KEYS}", "/s/agent",
+        "connect EACCES",
+        "at /run/buildkit/ssh_agent.0", "ls: /s: No such file or directory",
+    ]  # fmt: skip
 
 
 def test_a_failed_step_keeps_its_cache(person: OwnImage) -> None:

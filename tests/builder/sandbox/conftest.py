@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -69,12 +68,3 @@ def _enter_namespaces(flags: int = 0) -> None:
 @pytest.fixture
 def enter_namespaces() -> EnterNamespaces:
     return _enter_namespaces
-
-
-@pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The compiled probe.c, which tests the kernel from inside a step."""
-    path = tmp_path_factory.mktemp("probe") / "probe"
-    source = Path(__file__).with_name("probe.c")
-    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o", path, source], check=True)
-    return path.read_bytes()

@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pybuild.builder.sandbox.agents import Connection
+from tests.support.agents import FAILURE, KEYS, LIST, REMOVE_ALL, an_agent, keys
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.processes import descendants, running, survivors
 from tests.support.runs import outputs
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from tests.support.people import Person
 
-LIST, SIGN, REMOVE_ALL, EXTENSION = 11, 13, 19, 27
-FAILURE, KEYS = 5, 12
+SIGN, EXTENSION = 13, 27
 
 
 def frame(kind: int, content: bytes = b"") -> bytes:
@@ -88,32 +87,7 @@ def test_answers_pass_and_either_end_ends_it() -> None:
         assert not between.from_client()
 
 
-@contextmanager
-def an_agent(person: Person, tmp_path: Path) -> Iterator[str]:
-    """The socket of a real agent with a key."""
-    key = person.home / "key"
-    subprocess.run([*person.prefix, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    path = str(person.home / "agent")
-    with subprocess.Popen(
-        [*person.prefix, "ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # it prints the path when it listens
-        try:
-            subprocess.run(
-                [*person.prefix, "ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": path}
-            )
-            yield path
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def keys(person: Person, path: str) -> str:
-    command = [*person.prefix, "ssh-add", "-L"]
-    return subprocess.run(command, env={**os.environ, "SSH_AUTH_SOCK": path}, capture_output=True, text=True).stdout
-
-
-def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes, tmp_path: Path) -> None:
+def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes) -> None:
     """As root of the step, and as another user if ids allow one. A user without permission on the socket cannot connect."""
     recipe = f"FROM {BASE}\nCOPY --chmod=755 probe /\n"
     recipe += (
@@ -125,10 +99,10 @@ def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes, 
         recipe += f"RUN --mount=type=ssh /probe agent {LIST}; true\n"
     recipe += "RUN --mount=type=ssh,id=other ls /run; echo $SSH_AUTH_SOCK\n"
     context = person.context("c", recipe, probe=probe)
-    with an_agent(person, tmp_path) as path:
-        before = keys(person, path)
+    with an_agent(person.home, person.prefix) as path:
+        before = keys(path, person.prefix)
         said = list(outputs(person.pybuild()("--progress=json", f"--ssh=default={path}", context)).values())
-        assert keys(person, path) == before != ""
+        assert keys(path, person.prefix) == before != ""
     assert said[0] == f"connect ok\n{LIST} {KEYS}\n{REMOVE_ALL} {FAILURE}\n{LIST} {KEYS}\nsrw-r-----\n"
     if person.name != "pybuild-single":
         assert said[1:3] == [f"connect ok\n{LIST} {KEYS}\n/s/agent\n", "connect EACCES\n"]
