@@ -182,3 +182,37 @@ def test_others_can_read_a_store_of_root_that_root_opened_to_them(disk: Disk) ->
     user = Pybuild(disk.pybuild.root, {}, (*disk.mounts.prefix, *as_user("nobody"), SCRIPT))
     assert "app:1" in user("images").out
     assert "belongs to user 0" in user.refused("tag", "app:1", "app:2")
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+@pytest.mark.parametrize("person", ["root", "range"], indirect=True)
+@pytest.mark.parametrize("snapshots", ["overlay", "copy"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("RUN head -c 40000000 /dev/zero > /large", "RUN exited with status 1"),
+        ("RUN head -c 14000000 /dev/urandom > /large; true", ".*{place}.*No space left on device"),
+        ("RUN echo > /small", ".*{place}.*No space left on device"),
+    ],
+    ids=["the files of a step", "their layer", "the root of a step"],
+)
+def test_a_build_without_room_says_so_and_leaves_nothing(disk: Disk, snapshots: str, line: str, said: str) -> None:
+    """The disk has 32 MB. The third step stands on a file of 9 MB, and there is room for 4 MB when it begins."""
+    (disk.context / "large").write_bytes(os.urandom(9_000_000))
+    small = line == "RUN echo > /small"
+    (disk.context / "Buildfile").write_text(f"FROM {BASE}\nCOPY {'large' if small else 'x'} /\n")
+    disk.pybuild("--network=none", "-q", "-t", "copied", disk.context)
+    if small:
+        with (disk.inside / "filler").open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, disk.room() - (4 << 20))
+    before = disk.room()
+    with (disk.context / "Buildfile").open("a") as recipe:
+        recipe.write(line)
+    done = disk.pybuild.run("--network=none", f"--snapshots={snapshots}", "-q", disk.context)
+    assert done.status == 1
+    assert re.search(rf"Buildfile:3:1: error: {said.format(place=disk.place)}", done.err), done.err
+    disk.assert_whole()
+    disk.pybuild("gc")
+    assert disk.room() > before - (1 << 20)
+    disk.pybuild("--network=none", "-q", "-f", "-", disk.context, stdin=f"FROM {BASE}\nRUN echo again > /f\n".encode())
+    disk.assert_whole()
