@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test thorough lint coverage conformance containers platforms image pages users attack fuzz faults bench tools clean dist zipapp deb install-matrix
+.PHONY: help demo test thorough lint coverage conformance containers platforms image pages users attack fuzz faults bench docs tools clean dist zipapp deb install-matrix
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -24,7 +24,7 @@ help:
 	@echo "make platforms    Debian with packages for amd64, arm64 and riscv64, by root and by an ordinary user; needs the network"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
-
+	@echo "make docs         the documents as a site in site/, every page looked at in a browser; PICTURES=DIR takes pictures"
 	@echo "make dist         the sdist and the wheel, checked as PyPI would check them, in dist/"
 	@echo "make zipapp       a single file with everything, for this Python and this processor, in dist/"
 	@echo "make deb          the Debian package pybuild-image, for this Python and this processor, in dist/"
@@ -111,9 +111,17 @@ deb: dist
 install-matrix: dist
 	$(SUDO) $(BIN)/python packaging/install_matrix.py dist $(SUITES)
 
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e '.[docs]'
+	touch $@
+
+docs: tools $(VENV)/docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m tests.documents site $(PICTURES)
+
 bench: $(VENV)/ready
 	bench/install_tools.sh
 	$(BIN)/python -m bench --runs $(or $(RUNS),5) $(ROWS)
 
 clean:
-	rm -rf $(VENV) .demo .bench .fuzz .image build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .fuzz .image build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

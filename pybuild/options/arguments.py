@@ -24,9 +24,17 @@ _CLICK_SPELLINGS = {
     "--dest-tls-verify=false": "--no-dest-tls-verify",
     "--rm=false": "--no-rm",
     "--layers=false": "--no-layers",
+    "--disable-content-trust=false": "--no-disable-content-trust",
+    "--inherit-labels=false": "--no-inherit-labels",
+    "--skip-unused-stages=false": "--no-skip-unused-stages",
 }
-# Switches that docker and buildah take with a value. One that is switched off is left out, because that is the default.
-_SWITCHES = frozenset(("check", "compress", "force-rm", "layers", "load", "no-cache", "push", "quiet", "rm", "squash"))
+# Switches that docker and buildah take with a value. One that is switched off is left out, because that is what pybuild does.
+_SWITCHES = frozenset((
+    "all-platforms", "check", "compat-volumes", "compress", "created-annotation", "detach", "disable-compression",
+    "disable-content-trust", "force-rm", "http-proxy", "identity-label", "inherit-annotations", "inherit-labels", "layers",
+    "load", "logsplit", "no-cache", "no-hostname", "no-hosts", "omit-history", "push", "quiet", "rewrite-timestamp", "rm",
+    "save-stages", "skip-unused-stages", "squash", "squash-all", "stage-labels", "stdin",
+))  # fmt: skip
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 

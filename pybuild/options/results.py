@@ -175,7 +175,7 @@ RESULTS = OptionGroup(
             "a step has no container that could be kept; --on-fail opens a shell in one that failed",
             is_flag=True,
         ),
-        *map(accepted_option, ("--load", "--layers", "--rm", "--force-rm", "--compress", "--rewrite-timestamp")),
+        *map(accepted_option, ("--load", "--layers", "--rm", "--force-rm", "--compress")),
         _attestation_option("--provenance"),
         _attestation_option("--sbom"),
         *ported_options(),

@@ -233,7 +233,7 @@ def before_secrets_were_noted(pybuild: Pybuild) -> None:
     """Take from the store's tables what schema 12 and the later ones added to them."""
     texts = [text for version, text in MIGRATIONS.items() if version > 11]
     with closing(sqlite3.connect(pybuild.root / "metadata.db", isolation_level=None)) as db:
-        for text in reversed([statement for text in texts for statement in statements(text)]):
+        for text in reversed([statement for script in texts for statement in statements(script)]):
             match text.split():
                 case ["ALTER", "TABLE", table, "ADD", "COLUMN", column, *_]:
                     db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
