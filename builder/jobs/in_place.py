@@ -23,7 +23,7 @@ from pybuild.store.layers.root_facts import CTIME, Facts, births, fact_of, look,
 from pybuild.store.layers.root_switch import Held, KnownRoot, switch_root, without_many_names
 from pybuild.store.layers.tree_files import DirectoryCache, TreeContent, open_directory
 from pybuild.store.system import syscalls
-from pybuild.store.system.directories import opened_directory, remove_tree, replace_content
+from pybuild.store.system.directories import names_in, opened_directory, remove_tree, replace_content
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
 
 ROOT = "/"
-_OF_STEPS = "pybuild-"  # the names of what builder/sandbox/in_place.py makes in MEMORY and PROGRAMS
+_OF_STEPS = b"pybuild-"  # the names of what builder/sandbox/in_place.py makes in MEMORY and PROGRAMS
 _TMPFS_MODE = 0o1777
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
@@ -236,7 +236,7 @@ def _forget_memory() -> None:
     """Remove what killed steps have left in memory, secrets above all."""
     for place in (MEMORY, PROGRAMS):
         with suppress(FileNotFoundError, NotADirectoryError), opened_directory(place) as fd:
-            for name in os.listdir(fd):
+            for name in names_in(fd):
                 if name.startswith(_OF_STEPS):
                     remove_tree(fd, name)
 

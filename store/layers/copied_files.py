@@ -11,6 +11,7 @@ from pybuild.store.layers.root_directory import copy_file
 from pybuild.store.layers.root_switch import with_offset, write_files
 from pybuild.store.layers.tree_files import DirectoryCache, open_directory
 from pybuild.store.layers.tree_maker import TreeMaker
+from pybuild.store.system.directories import scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def copy_directory(source_fd: int, target_fd: int) -> None:
         prefix = pending.pop()
         fd, _ = sources.locate(prefix + b".")
         directories.append((prefix, os.fstat(fd)))
-        with os.scandir(fd) as entries:
+        with scan(fd) as entries:
             found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
         for name, status in found:
             if stat.S_ISDIR(status.st_mode):

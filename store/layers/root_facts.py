@@ -16,6 +16,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.store.layers.tree_files import DirectoryCache
+from pybuild.store.system.directories import scan
 from pybuild.store.system.syscalls import birth_time
 from pybuild.values import frozen
 
@@ -87,7 +88,7 @@ def look(root_fd: int, leave_alone: Set[bytes] = frozenset()) -> dict[bytes, Fac
         while pending:
             prefix = pending.pop()
             fd, _ = directories.locate(prefix + b".")
-            with os.scandir(fd) as entries:
+            with scan(fd) as entries:
                 for entry in entries:
                     path = prefix + os.fsencode(entry.name)
                     if path in leave_alone:

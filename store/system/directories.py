@@ -17,6 +17,7 @@ from pybuild.store.system import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # rename(2): a directory with files is not replaced, a file not by a directory, nor the other way round.
@@ -31,6 +32,22 @@ def opened_directory(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def scan(fd: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    """os.scandir of all that is in an open directory now.
+
+    Without the step back to its beginning btrfs lists what was there when the directory was opened. POSIX allows that
+    (readdir(3p)); Linux does it since 6.5, and looks again at rewinddir(3).
+    """
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.scandir(fd)
+
+
+def names_in(fd: int) -> list[bytes]:
+    """The names of all that is in an open directory now."""
+    with scan(fd) as entries:
+        return [os.fsencode(entry.name) for entry in entries]
 
 
 def remove_tree(parent_fd: int, name: str | bytes) -> None:
@@ -85,7 +102,7 @@ def _enter(parent_fd: int, name: str | bytes) -> int:
 
 def _clear(fd: int) -> list[bytes]:
     """Remove the files and the empty directories in a directory; return the names of the other subdirectories."""
-    with os.scandir(fd) as entries:
+    with scan(fd) as entries:
         names = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
     left = []
     for name, is_directory in names:
@@ -106,10 +123,10 @@ def replace_content(directory: int, new: int) -> None:
     last. Only where the filesystem cannot exchange two names (NFS) does a directory have neither for a moment. Some of the old
     content can then be in `new`. Raises OSError.
     """
-    names = [os.fsencode(name) for name in os.listdir(new)]
+    names = names_in(new)
     for name in names:
         _replace(directory, new, name)
-    for name in {os.fsencode(name) for name in os.listdir(directory)}.difference(names):
+    for name in set(names_in(directory)).difference(names):
         remove_tree(directory, name)
 
 
@@ -162,7 +179,7 @@ def _measure(fd: int, seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
     """The bytes of a directory and of its files that are not in `seen` yet, and the names of its subdirectories."""
     size = os.fstat(fd).st_blocks * 512
     subdirectories = []
-    with os.scandir(fd) as entries:
+    with scan(fd) as entries:
         for entry in entries:
             try:
                 status = entry.stat(follow_symlinks=False)
