@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreBusy, StoreError
 from pybuild.store.objects import schema
-from pybuild.store.system.directories import opened_directory
+from pybuild.store.system.directories import names_in, opened_directory
 from pybuild.store.system.disk_full import cannot_write, obstacle_to_writing
 from pybuild.store.system.files import file_size
 
@@ -276,7 +276,7 @@ def _translate(
         case sqlite3.SQLITE_FULL:
             obstacle = OSError(errno.ENOSPC, "")
         case sqlite3.SQLITE_READONLY:
-            obstacle = obstacle_to_writing(directory) or OSError(errno.EACCES, "")
+            obstacle = obstacle_to_writing(directory) or _forbidden(directory)
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR if code not in _NOT_WRITING:
             obstacle = obstacle_to_writing(directory)  # SQLite could not make or enlarge a file, and does not say why
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:  # the last: a table is missing
@@ -288,8 +288,17 @@ def _translate(
         return found
     # SQLite does not pass on the error of the system call; the name of its code at least tells which call it was.
     name = getattr(error, "sqlite_errorname", "")
-    failed = code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    failed = code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
     return StoreError(f"{where}: {error}" + (f" ({name})" if name else ""), hint=_IO_HINT if failed else _FSCK_HINT)
+
+
+def _forbidden(directory: str) -> OSError | None:
+    """EACCES if this user must not write to one of the files. If it may, SQLite failed to open one in another way."""
+    with opened_directory(directory) as fd:
+        for name in names_in(fd):
+            if name.startswith(b"metadata.db") and not os.access(name, os.W_OK, dir_fd=fd, effective_ids=True):
+                return OSError(errno.EACCES, os.strerror(errno.EACCES))
+    return None
 
 
 def number(value: object) -> int:

@@ -169,7 +169,8 @@ def _explains(done: Done, error: str) -> bool:
     """Whether the error of a command names the error of the call."""
     number = getattr(errno, error)
     # SQLite keeps the error of the call to itself; the name of its own code says which kind of call it was.
-    known = [os.strerror(number), "(SQLITE_IOERR", "(SQLITE_CANTOPEN"]
+    # It opens tables read-only if it cannot open them for writing.
+    known = [os.strerror(number), "(SQLITE_IOERR", "(SQLITE_CANTOPEN", "(SQLITE_READONLY"]
     match error:
         case "EMFILE":
             known += ["the store's tables: "]
@@ -178,6 +179,5 @@ def _explains(done: Done, error: str) -> bool:
         case "EIO":
             known += ["disk I/O error", "is malformed"]  # SQLite's; the second when it reads
         case "ENOMEM":
-            # The second is what the dynamic linker says. SQLite opens tables read-only if it cannot open them for writing.
-            known += ["out of memory", "failed to map segment", "the store's tables: Permission denied"]
+            known += ["out of memory", "failed to map segment"]  # the second is what the dynamic linker says
     return "error: " in done.err and any(text in done.err for text in known)

@@ -38,3 +38,28 @@ def test_a_signal_that_comes_too_late_does_nothing_and_the_next_one_ends(number:
 def test_nohup_holds() -> None:
     nohup = ("import signal", "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     assert ended(signal.SIGHUP, *nohup, "signals.raise_terminated()", "kill()", "print('on')") == (0, "on\n")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "class Place:\n    def __del__(self): kill()\nplace = Place()\ndel place",
+        "import weakref\nclass Place: pass\nplace = Place()\nref = weakref.ref(place, lambda _: kill())\ndel place",
+        "def place():\n    try: yield\n    finally: kill()\nnext(place())",
+    ],
+    ids=["a destructor", "a weak reference", "a generator that nobody finished"],
+)
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_is_not_lost_where_exceptions_are(number: int, place: str) -> None:
+    tried = "\n".join(f"    {line}" for line in f"{place}\nimport select\nselect.select([], [], [], 60)\nprint('lost')".splitlines())
+    caught = f"try:\n{tried}\nexcept signals.Terminated as error: print(error.number, flush=True)"
+    assert ended(number, "signals.raise_terminated()", caught) == (0, f"{int(number)}\n")
+
+
+def test_other_exceptions_of_destructors_are_shown() -> None:
+    program = (
+        "from pybuild import signals\nsignals.raise_terminated()\n"
+        "class Place:\n    def __del__(self): raise ValueError('of a destructor')\nPlace()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "of a destructor" in done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.store.errors import StoreBusy
+from pybuild.store.errors import StoreBusy, StoreError
 from pybuild.store.objects import read_only_tables
 from pybuild.store.objects.database import Metadata
 from pybuild.store.objects.read_only_tables import open_tables
@@ -138,3 +138,13 @@ def test_a_database_that_never_rests_is_busy(path: Path, monkeypatch: pytest.Mon
 
 def test_a_missing_database_is_empty(path: Path) -> None:
     assert open_tables(str(path), 1, in_use=False).execute("SELECT * FROM sqlite_master").fetchall() == []
+
+
+def test_a_table_that_sqlite_cannot_write_is_no_lack_of_permission(path: Path) -> None:
+    """SQLite opens a file read-only if it cannot open it for writing, whatever the reason was."""
+    tables = Metadata(str(path), "boot")
+    with pytest.raises(StoreError, match=r"SQLITE_READONLY") as caught, tables.transaction() as db:
+        db.execute("PRAGMA query_only = 1")
+        db.execute("DELETE FROM parses")
+    assert "Permission" not in str(caught.value)
+    tables.close()
