@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.cli import BASE, Pybuild
+from tests.support.cli import BASE, SCRIPT, Pybuild
+from tests.support.disks import mount_disk, own_mounts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,21 @@ def test_the_image_is_that_of_overlays(person: Person, base_archive: Path) -> No
     assert os.listdir(pybuild.root / "ingest") == []
     # Without trees the steps of the first build are still found.
     assert pybuild("--require-cached", "--secret=id=token,env=token", context, SOURCE_DATE_EPOCH=EPOCH).out == images["copy"]
+
+
+@pytest.mark.parametrize("person", ["root", "single"], indirect=True)
+def test_the_image_is_the_same_on_btrfs(person: Person) -> None:
+    """It lists an open directory as it was when it was opened, and shares the blocks of copies."""
+    context = person.context("context", RECIPE, file="text\n")
+    with own_mounts() as mounts:
+        place = person.home / "disk"
+        mount_disk(mounts, "btrfs", place, person)
+        mounts.run("cp", "-a", person.home / "store", place / "store")
+        pybuild = Pybuild(place / "store", {"token": "hidden"}, (*mounts.prefix, *person.prefix, SCRIPT))
+        copied, _ = build(pybuild, context, "--secret=id=token,env=token")
+        assert " 0 damaged, 0 left over" in pybuild("fsck", "--deep").out
+    elsewhere = person.pybuild(token="hidden")
+    assert build(elsewhere, context, "--secret=id=token,env=token", kind="overlay")[0] == copied
 
 
 def test_a_renamed_name_is_a_file_of_its_own(pybuild: Pybuild, tmp_path: Path) -> None:

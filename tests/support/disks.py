@@ -61,15 +61,16 @@ def own_mounts() -> Iterator[Mounts]:
 
 
 def mount_disk(mounts: Mounts, kind: str, place: Path, owner: Person, inodes: int = 4096) -> None:
-    """Mount 32 MB of a kind of file system (tmpfs, ext4) on a new directory, for a user."""
+    """Mount a kind of file system (tmpfs, ext4: 32 MB; btrfs: its smallest) on a new directory, for a user."""
     place.mkdir()
     if kind == "tmpfs":
         mounts.run("mount", "-t", "tmpfs", "-o", f"size=32m,nr_inodes={inodes}", "tmpfs", place)
     else:
         image = place.with_suffix(".img")
         with image.open("xb") as file:
-            file.truncate(32 << 20)
-        mounts.run("mkfs.ext4", "-q", "-m", "0", "-N", inodes, image)
+            file.truncate((32 if kind == "ext4" else 128) << 20)
+        make = ("mkfs.ext4", "-q", "-m", "0", "-N", inodes) if kind == "ext4" else ("mkfs.btrfs", "-q")
+        mounts.run(*make, image)
         mounts.run("mount", "-o", "loop", image, place)
     mounts.run("chown", owner.uid, place)
     mounts.run("chmod", "0755", place)
