@@ -33,7 +33,18 @@ if TYPE_CHECKING:
         Tick,
         Transfer,
     )
-    from pybuild.builder.options import BuildOptions, Isolation, Network, Pull, Snapshotter
+    from pybuild.builder.limits import StepLimits, Ulimit
+    from pybuild.builder.on_failure import FailedExport, OnFail
+    from pybuild.builder.options import (
+        AgentSource,
+        BuildOptions,
+        Entitlement,
+        Isolation,
+        Network,
+        Pull,
+        SecretSource,
+        Snapshotter,
+    )
     from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, RegistryOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
@@ -44,6 +55,7 @@ if TYPE_CHECKING:
     from pybuild.values.errors import PybuildError
 
 __all__ = [
+    "AgentSource",
     "BuildError",
     "BuildOptions",
     "CacheExport",
@@ -54,8 +66,10 @@ __all__ = [
     "CheckWarning",
     "CopyError",
     "Difference",
+    "Entitlement",
     "Event",
     "Exported",
+    "FailedExport",
     "Format",
     "HistoryLine",
     "Image",
@@ -68,6 +82,7 @@ __all__ = [
     "Network",
     "NotFound",
     "Note",
+    "OnFail",
     "ParseError",
     "PlanError",
     "Platform",
@@ -79,10 +94,12 @@ __all__ = [
     "RegistryOutput",
     "RemoteError",
     "SandboxError",
+    "SecretSource",
     "Snapshotter",
     "StepBroke",
     "StepFailed",
     "StepFinished",
+    "StepLimits",
     "StepOutput",
     "StepRef",
     "StepStarted",
@@ -90,6 +107,7 @@ __all__ = [
     "TarOutput",
     "Tick",
     "Transfer",
+    "Ulimit",
     "build",
     "check",
     "open_image",
@@ -104,7 +122,11 @@ _MODULES = {
         "CacheExported", "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput",
         "StepRef", "StepStarted", "Tick", "Transfer",
     ),
-    "pybuild.builder.options": ("BuildOptions", "Isolation", "Network", "Pull", "Snapshotter"),
+    "pybuild.builder.limits": ("StepLimits", "Ulimit"),
+    "pybuild.builder.on_failure": ("FailedExport", "OnFail"),
+    "pybuild.builder.options": (
+        "AgentSource", "BuildOptions", "Entitlement", "Isolation", "Network", "Pull", "SecretSource", "Snapshotter",
+    ),
     "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "RegistryOutput", "TarOutput"),
     "pybuild.parser": ("ParseError",),
     "pybuild.remote.errors": ("RemoteError",),

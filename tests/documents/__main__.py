@@ -36,6 +36,7 @@ def main(site: Path, pictures: Path | None) -> int:
             if path.name != "404.html":  # its addresses begin with a slash: only a server has it
                 found += [f"{path.relative_to(site)}: {fault}" for fault in seen(browser, path, site)]
         found += searched(browser, site)
+        found += themed(browser, site)
         if pictures:
             take(browser, site, pictures)
     print("\n".join(found))
@@ -64,6 +65,14 @@ def searched(browser: Browser, site: Path) -> Iterator[str]:
             yield "the search finds nothing"
         yield from _outside(tab, site)
         yield from tab.complaints()
+
+
+def themed(browser: Browser, site: Path) -> Iterator[str]:
+    """The page follows the theme of the system, also when that changes."""
+    for dark in (False, True, False):
+        with browser.open(site / "index.html", dark=dark) as tab:
+            if tab.run("document.body.dataset.mdColorScheme") != ("slate" if dark else "default"):
+                yield f"index.html is {'not ' if dark else ''}dark"
 
 
 def _outside(tab: Tab, site: Path) -> Iterator[str]:
