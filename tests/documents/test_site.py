@@ -81,6 +81,13 @@ def test_every_document_begins_with_its_title() -> None:
         assert path.read_text().startswith("# ") and title(str(path.relative_to(CHECKOUT))), path
 
 
+def test_lists_in_lists_are_indented_by_four() -> None:
+    """A forge takes fewer spaces; Python's Markdown makes one list of both."""
+    for path in [*(CHECKOUT / "docs").rglob("*.md"), *map(CHECKOUT.joinpath, OUTSIDE)]:
+        prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+        assert not re.search(r"^ {1,3}(?:[*-]|\d+\.) ", prose, re.MULTILINE), path
+
+
 def test_the_reference_has_every_public_name_once() -> None:
     names = re.findall(r"^::: pybuild\.(\w+)$", (CHECKOUT / "docs/user/api-reference.md").read_text(), re.MULTILINE)
     assert sorted(names) == sorted(pybuild.__all__)
