@@ -63,6 +63,8 @@ def searched(browser: Browser, site: Path) -> Iterator[str]:
         tab.run("document.querySelector('.md-search__input').dispatchEvent(new KeyboardEvent('keyup'))")
         if not tab.run(_FOUND):
             yield "the search finds nothing"
+        elif "The cache" not in (first := tab.texts(".md-search-result__item h1")[:3]):
+            yield f"the search for cache mounts begins with {first}"
         yield from _outside(tab, site)
         yield from tab.complaints()
 
