@@ -157,8 +157,8 @@ def _directory_of(site: Site, directories: Sequence[str]) -> str | None:
         try:
             if stat.S_ISDIR(os.stat(path).st_mode):
                 return path
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue  # the last: HOME can be the directory of another user
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
     return None

@@ -78,6 +78,9 @@ class Config:
                     raise ConfigError(f"{path}: no such file", hint="PYBUILD_CONFIG names this file") from None
                 continue
             except OSError as error:
+                # HOME can be the directory of another user, as with `docker run --user`, or /dev/null.
+                if not required and not os.path.exists(path):
+                    continue
                 raise ConfigError(f"{path}: {error.strerror}") from None
             try:
                 config = config.updated(read_regular(fd, CONFIGURATION_BYTES, path), path)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.archive import read_archive
 from tests.support.cli import BASE, CHECKOUT, Pybuild
 from tests.support.containers import make_own_image
 from tests.support.people import forget, make_person
+from tests.support.registry import docker_registry
 
 PROGRESS = "--progress=plain"
 FOUR_ROOTS = f"""\
@@ -44,12 +48,19 @@ RUN id > /tmp/id && cat /a/greeting > /tmp/again
 """
 
 
-def test_four_roots_in_one_recipe_give_the_layers_of_root(base_archive: Path, tmp_path: Path) -> None:
-    """In images/pybuild, which this checkout builds first: Debian, busybox, nothing, and Debian again."""
-    image = own_image(tmp_path)
-    archives = debian_archives(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the archives of images/pybuild and of its base, and `root`, the image's root."""
+    place = tmp_path_factory.mktemp("own")
+    make_root(place)
+    return place
+
+
+def test_four_roots_in_one_recipe_give_the_layers_of_root(base_archive: Path, made: Path) -> None:
+    """Debian, busybox, nothing, and Debian again."""
+    archives = debian_archives(made)
     built = []
-    for person in (make_person("root"), make_own_image(str(image))):
+    for person in (make_person("root"), make_own_image(str(made / "root"))):
         try:
             for archive in (base_archive, *archives):
                 person.pybuild()("import", person.take(archive))
@@ -65,8 +76,7 @@ def test_four_roots_in_one_recipe_give_the_layers_of_root(base_archive: Path, tm
     assert built[0] == built[1]
 
 
-def own_image(place: Path) -> Path:
-    """The root of images/pybuild as a directory."""
+def make_root(place: Path) -> None:
     script = CHECKOUT / "images" / "pybuild" / "make.sh"
     subprocess.run(["sh", script, sys.executable, place / "made"], check=True, env={**os.environ, "PYBUILD_IMAGE_BASE": "mmdebstrap"})
     pybuild = Pybuild(place / "store")
@@ -74,7 +84,6 @@ def own_image(place: Path) -> Path:
     pybuild("export", "own", "-o", f"type=tar,dest={place}/root.tar")
     (place / "root").mkdir()
     subprocess.run(["tar", "-C", place / "root", "-xpf", place / "root.tar"], check=True)
-    return place / "root"
 
 
 def debian_archives(place: Path) -> tuple[Path, Path]:
@@ -129,3 +138,23 @@ def test_builds_killed_at_any_moment_leave_a_root_that_the_next_one_makes_right(
         assert killed == [hashlib.sha256(layer).hexdigest() for layer in read_archive(machine.home / "image.tar").layers]
     finally:
         forget(machine)
+
+
+def test_a_pod_of_an_ordinary_user_copies_and_pushes(base_archive: Path, made: Path, tmp_path: Path) -> None:
+    """runAsUser: 1000, and all capabilities dropped: pybuild starts without a changed root."""
+    pod = make_own_image(str(made / "root"), network=True, user=1000, capabilities=())
+    pybuild = pod.pybuild()
+    try:
+        with docker_registry(tmp_path / "registry") as registry:
+            base, name = registry.push(base_archive, "team/base:1"), f"{registry.host}/team/app:1"
+            context = pod.context("context", f"FROM {base}\nCOPY --chown=33:44 file /d/\nWORKDIR /w\n", file="text\n")
+            pushed = pybuild("--no-tls-verify", "build", PROGRESS, "-t", name, "--push", context).out.strip()
+            command = ["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{name}"]
+            assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == pushed
+            ran = pybuild.run("--no-tls-verify", "build", PROGRESS, pod.context("run", f"FROM {base}\nRUN echo ran\n"))
+        assert ran.status == 1
+        assert "| ran" not in ran.err
+        assert re.search(r"^Buildfile:2:1: error: RUN .*\n.*\n.*\nhint: ", ran.err, re.MULTILINE), ran.err
+        assert " 0 damaged" in pybuild("fsck").out
+    finally:
+        forget(pod)

@@ -50,6 +50,16 @@ def test_pull_stores_the_image_under_its_name(registry: DockerRegistry, empty: P
     empty.assert_whole()
 
 
+@pytest.mark.parametrize("person", ["single"], indirect=True)
+def test_a_home_of_another_user_is_not_looked_into(registry: DockerRegistry, person: Person) -> None:
+    """`docker run --user` leaves HOME what it was. Podman and git go on as well."""
+    closed = person.home / "closed"
+    closed.mkdir(mode=0o700)
+    for home in (str(closed), "/dev/null"):
+        done = person.pybuild(HOME=home)("pull", f"{registry.host}/team/base:1")
+        assert "closed" not in done.err
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"credsStore": "missing"}'], ids=["empty", "broken", "no helper"])
 def test_credentials_that_cannot_be_read_do_not_matter_without_login(
     registry: DockerRegistry, empty: Pybuild, text: str

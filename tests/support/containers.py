@@ -51,11 +51,11 @@ def make_container(name: str, **changes: object) -> Person:
 
 
 def make_own_image(image: str = "", **changes: object) -> OwnImage:
-    """Somebody who runs pybuild in its own image, in a container that allows no namespaces and has only loopback.
+    """Somebody who runs pybuild in its own image, in a container that allows no namespaces and, unless changed, has only loopback.
 
     `image` is the directory of the image; "": one that is made of this machine. The home is a volume in /mnt.
     """
-    surroundings = replace(DOCKER, home=image, network=False, **changes)  # type: ignore[arg-type]
+    surroundings = replace(DOCKER, home=image, **{"network": False, **changes})  # type: ignore[arg-type]
     home = Path(tempfile.mkdtemp(prefix="pybuild-test-", dir="/mnt"))
     home.chmod(0o755)
     os.chown(home, surroundings.user, surroundings.user)

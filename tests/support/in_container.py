@@ -46,11 +46,17 @@ def make_root(place: Path) -> Path:
         (place / name).mkdir(mode=0o755)
     mount("-t", "overlay", "-o", f"lowerdir=/,upperdir={place}/upper,workdir={place}/work", "overlay", root)
     for path in needed():
-        inside = root / str(path)[1:]
-        inside.mkdir(parents=True, exist_ok=True)
-        while (closed := closed_above(inside)) is not None and root in closed.parents:
-            closed.chmod(0o755)
+        place_in(root, path)
     return root
+
+
+def place_in(root: Path, path: Path) -> Path:
+    """The directory of a path in a root, made if it is not there; all users can reach it."""
+    inside = root / str(path)[1:]
+    inside.mkdir(parents=True, exist_ok=True)
+    while (closed := closed_above(inside)) is not None and root in closed.parents:
+        closed.chmod(0o755)
+    return inside
 
 
 def make_own_root(place: Path, surroundings: Surroundings) -> Path:
@@ -84,9 +90,7 @@ def fill_home(home: Path) -> None:
     """Make the root of this machine what images/pybuild makes of a Debian."""
     checkout = Path(__file__).resolve().parent.parent.parent
     for path in needed():
-        inside = home / str(path)[1:]
-        inside.mkdir(parents=True, exist_ok=True)
-        mount("--rbind", path, inside)
+        mount("--rbind", path, place_in(home, path))
     (home / "pybuild").symlink_to(".")
     packages = home / "opt" / "pybuild"
     packages.mkdir(parents=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.endpoints import endpoints
 from pybuild.store.formats.reference import Reference
+from tests.support.people import as_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +102,21 @@ def test_the_variable_names_the_only_file(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match=r"own.toml: no such file"):
         Config.load({"PYBUILD_CONFIG": str(path)})
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/root/closed", "/nowhere"])
+def test_a_home_that_this_user_cannot_enter_has_no_file(home: str, tmp_path: Path) -> None:
+    """As after `docker run --user`, which leaves HOME what it was; the file of the machine may exist all the same."""
+    program = (
+        "import sys; from pybuild.remote.registry.config import Config; print(Config.load({'HOME': sys.argv[1]}) == Config.load({}))"
+    )
+    closed = tmp_path / "closed"
+    (closed / ".config").mkdir(parents=True)
+    closed.chmod(0o700)
+    home = home.replace("/root/closed", str(closed))
+    command = [*as_user("nobody"), sys.executable, "-c", program, home]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_a_special_file_is_an_error() -> None:
