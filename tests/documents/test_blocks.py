@@ -27,7 +27,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
             yield f"{path.name}:{text[: match.start()].count(chr(10)) + 1}", match[1], match[2]
 
 
-@pytest.mark.parametrize(("place", "language", "text"), blocks(), ids=lambda value: value if ".md:" in value else "")
+@pytest.mark.parametrize(("place", "language", "text"), list(blocks()), ids=lambda value: value if ".md:" in value else "")
 def test_a_block_is_valid(place: str, language: str, text: str) -> None:
     match language:
         case "python":

@@ -158,6 +158,6 @@ def test_what_does_not_fit_is_found() -> None:
     pod = {"containers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "c", "mountPath": "/c"}]}]}
     assert misfits({"spec": pod}, {"spec": _POD}) == []
     assert contradictions(pod) == ["there is no volume c"]
-    assert misfits({"containers": [{"nmae": "a"}]}, _POD) == ["there is no field .containers[0].nmae"]
+    assert misfits({"containers": [{"title": "a"}]}, _POD) == ["there is no field .containers[0].title"]
     assert misfits({"hostUsers": "no"}, _POD) == [".hostUsers is 'no', not bool"]
     assert len(BLOCKS) > 12
