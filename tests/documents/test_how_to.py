@@ -1,7 +1,7 @@
 """The shell blocks of the start page and of each how-to run as they stand, and say what the page shows.
 
-A page is one script, which begins in an empty directory with a store that has the base images of the page: each is this machine's
-busybox under another name. `registry.example` is a registry with a password, `git.example` a server of git repositories that asks
+A page is one script, of root and of an ordinary user, which begins in an empty directory with a store that has the base images of the
+page: each is this machine's busybox under another name. `registry.example` is a registry with a password, `git.example` a server of git repositories that asks
 for a token. What a block of ```text shows has to be in the output, line by line and in this order; … stands for anything.
 """
 
@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.cli import BASE, CHECKOUT, MEASURING, Pybuild, copy_store
+from tests.support.cli import BASE, CHECKOUT, MEASURING
 from tests.support.gits import GitServer, git_server, make_repository
 from tests.support.registry import DockerRegistry, docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGES = [CHECKOUT / "docs/index.md", *sorted((CHECKOUT / "docs/user/how-to").glob("*.md"))]
+    from tests.support.people import Person
+
+HOW_TO = CHECKOUT / "docs/user/how-to"
+PAGES = [CHECKOUT / "docs/index.md", *(page for page in sorted(HOW_TO.glob("*.md")) if page.name != "index.md")]
 BASES = ("debian:bookworm-slim", "alpine:3.22", "golang:1.25", "python:3.13-slim")
 USER, TOKEN = "ci", "s3cret-token"
 
@@ -53,29 +56,19 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def store_with_bases(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Path:
-    store = tmp_path_factory.mktemp("bases") / "store"
-    copy_store(store_with_base, store)
-    for name in BASES:
-        Pybuild(store)("tag", BASE, name)
-    return store
-
-
-def run(page: Path, place: Path, store: Path, registry: DockerRegistry, git: GitServer) -> str:
+def run(page: Path, person: Person, registry: DockerRegistry, git: GitServer) -> str:
     """The output of the script of a page, which has to succeed."""
-    copy_store(store, place / "store")
-    home = place / "home"
-    (home / "work").mkdir(parents=True)
-    script = "\n".join(blocks(page, "sh")).replace("registry.example", registry.host)
+    for name in BASES:
+        person.pybuild()("tag", BASE, name)
+    start = f"export HOME={person.home}\nmkdir $HOME/work\ncd $HOME/work\n"  # the prefix has the home of the account
+    script = (start + "\n".join(blocks(page, "sh"))).replace("registry.example", registry.host)
     script = script.replace("https://git.example", git.url).replace("git.example", git.host)
     done = subprocess.run(
-        ["sh", "-eu"],
+        [*person.prefix, "sh", "-eu"],
         input=script,
-        cwd=home / "work",
         env={
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home), "LC_ALL": "C.UTF-8",
-            "PYBUILD_ROOT": str(place / "store"), "TOKEN": TOKEN, **MEASURING,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8",
+            "PYBUILD_ROOT": str(person.home / "store"), "TOKEN": TOKEN, **MEASURING,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -93,11 +86,18 @@ def missing(shown: list[str], output: str) -> list[str]:
     return [line for line in shown if not any(patterns[line].fullmatch(each.strip()) for each in rest)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_does_what_it_says(
-    page: Path, tmp_path: Path, store_with_bases: Path, registry: DockerRegistry, git: GitServer
-) -> None:
-    output = run(page, tmp_path, store_with_bases, registry, git)
+def runs() -> Iterator[tuple[Path, str]]:
+    """Who runs which page: `make thorough` tries both, `make test` takes turns."""
+    for number, page in enumerate(PAGES):
+        people = ("root", "range") if "PYBUILD_EVERYBODY" in os.environ else (("root", "range")[number % 2],)
+        yield from ((page, person) for person in people)
+
+
+@pytest.mark.parametrize(
+    ("page", "person"), list(runs()), indirect=["person"], ids=lambda value: value.stem if isinstance(value, Path) else value
+)
+def test_a_page_does_what_it_says(page: Path, person: Person, registry: DockerRegistry, git: GitServer) -> None:
+    output = run(page, person, registry, git)
     shown = [line for block in blocks(page, "text") for line in block.splitlines() if line.strip("… ")]
     assert shown, f"{page.name} shows no output"
     lost = missing(shown, output)
@@ -108,3 +108,8 @@ def test_a_page_does_what_it_says(
 def test_lines_out_of_order_are_missed() -> None:
     assert missing(["a… b", "c"], "x\n  a 1 b\nd\nc\n") == []
     assert missing(["c", "a"], "a\nc\n") == ["a"]
+
+
+def test_the_list_of_how_tos_is_complete() -> None:
+    named = re.findall(r"\(([\w-]+\.md)\)", (HOW_TO / "index.md").read_text())
+    assert sorted(named) == sorted(page.name for page in HOW_TO.glob("*.md") if page.name != "index.md")
