@@ -154,7 +154,7 @@ def test_a_pod_of_an_ordinary_user_copies_and_pushes(base_archive: Path, made: P
             ran = pybuild.run("--no-tls-verify", "build", PROGRESS, pod.context("run", f"FROM {base}\nRUN echo ran\n"))
         assert ran.status == 1
         assert "| ran" not in ran.err
-        assert re.search(r"^Buildfile:2:1: error: RUN .*\n.*\n.*\nhint: ", ran.err, re.MULTILINE), ran.err
+        assert re.search(r"/Buildfile:2:1: error: RUN needs .*\n.*\n.*\nhint: ", ran.err, re.MULTILINE), ran.err
         assert " 0 damaged" in pybuild("fsck").out
     finally:
         forget(pod)
