@@ -196,6 +196,21 @@ def test_an_exported_image_is_imported_unchanged(app: App, form: str, tmp_path: 
     assert (tmp_path / "flat.tar").read_bytes() == app.flat
 
 
+def test_podman_takes_each_platform_of_an_index(pybuild: Pybuild, podman: Podman, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "c", "FROM scratch\nARG TARGETARCH\nCOPY f /for-$TARGETARCH\n", f="text")
+    layout = tmp_path / "layout"
+    pybuild("--platform=linux/amd64,linux/arm64", "-o", f"type=oci,dest={layout},tar=false", context)
+    with docker_registry(tmp_path / "registry") as registry:
+        name = f"{registry.host}/team/app:1"
+        pybuild("--no-tls-verify", "copy", f"oci:{layout}", f"docker://{name}")
+        for place in (f"oci:{layout}", f"docker://{name}"):
+            for architecture in ("amd64", "arm64"):
+                image = podman("pull", "--quiet", "--tls-verify=false", f"--arch={architecture}", place).strip()
+                (found,) = json.loads(podman("image", "inspect", image))
+                assert found["Architecture"] == architecture
+                assert f"for-{architecture}" in rows(podman.flat(image, tmp_path / f"{architecture}.tar").read_bytes())
+
+
 @pytest.mark.parametrize(
     ("target", "file", "names"),
     [
