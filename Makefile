@@ -19,7 +19,8 @@ help:
 	@echo "                  KINDS=\"killed crowd\" for some kinds only, PYBUILD_SEED=N for the same faults again"
 	@echo "make conformance  only the recipes with results recorded from BuildKit, each as root and as an ordinary user"
 	@echo "make containers   build a real recipe in containers of every kind: the same layers, or a clear word; a few minutes"
-	@echo "make image        build pybuild's own image with this checkout: .image/pybuild.tar"
+	@echo "make image        build pybuild's own image with this checkout: .image/pybuild.tar; PLATFORMS=linux/amd64,linux/arm64 for"
+	@echo "                  both of them, with an emulator and a base from a registry"
 	@echo "make pages        measure the page of an image with 500,000 paths in a browser; fails if it is slower than promised"
 	@echo "make platforms    Debian with packages for amd64, arm64 and riscv64, by root and by an ordinary user; needs the network"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
@@ -68,7 +69,7 @@ platforms: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m tests.platforms
 
 image: tools $(VENV)/ready
-	$(SUDO) sh images/pybuild/make.sh $(abspath $(BIN))/python $(CURDIR)/.image
+	$(SUDO) env PYBUILD_IMAGE_PLATFORMS=$(PLATFORMS) sh images/pybuild/make.sh $(abspath $(BIN))/python $(CURDIR)/.image
 
 pages: tools $(VENV)/ready
 	$(BIN)/python -m tests.pybuild.pages.measure

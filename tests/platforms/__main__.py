@@ -9,12 +9,14 @@ skopeo, podman and a registry then read the index. Fails with an AssertionError.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.support.cli import CHECKOUT
 from tests.support.foreign import foreign_emulator, machines_handlers
 from tests.support.people import forget, make_person
 from tests.support.registry import docker_registry
@@ -39,10 +41,42 @@ def main() -> None:
             bootstrap = [sys.executable, Path(__file__).with_name("bootstrap.py"), architecture, emulator, suite]
             subprocess.run([*map(str, bootstrap), str(place / f"{architecture}.tar")], check=True)
             print(f"a root for {architecture}: {time.monotonic() - begun:.0f} s", flush=True)
+        own_image(place)
         digests = {kind: built_by(kind, place) for kind in ("root", "range")}
         print(digests)
     assert len(set(digests.values())) == 1, "root and an ordinary user made different images"
     assert machines_handlers() == before, "a handler was left on the machine"
+
+
+def own_image(place: Path) -> None:
+    """pybuild's own image for two processors; what is emulated says its version and builds."""
+    person = make_person("root")
+    try:
+        pybuild = person.pybuild()
+        for architecture in ("amd64", "arm64"):
+            pybuild("import", f"--platform=linux/{architecture}", person.take(place / f"{architecture}.tar"), "debian")
+        begun = time.monotonic()
+        subprocess.run(
+            ["sh", CHECKOUT / "images/pybuild/make.sh", sys.executable, person.home / "made"],
+            check=True,
+            env={
+                **os.environ, "PYBUILD_IMAGE_ROOT": str(pybuild.root), "PYBUILD_IMAGE_BASE": "debian",
+                "PYBUILD_IMAGE_PLATFORMS": "linux/amd64,linux/arm64",
+            },
+        )  # fmt: skip
+        print(f"pybuild's own image for two platforms: {time.monotonic() - begun:.0f} s", flush=True)
+        assert set(platforms_of(f"oci-archive:{person.home}/made/pybuild.tar")) == {"amd64", "arm64"}
+        recipe = 'FROM pybuild\nWORKDIR /c\nRUN ["/pybuild/bin/pybuild", "--version"]\n'
+        done = pybuild("--progress=plain", "--platform=linux/arm64", person.context("own", recipe))
+        assert "| pybuild, version" in done.err, done.err
+    finally:
+        forget(person)
+
+
+def platforms_of(place: str) -> dict[str, str]:
+    """Architecture -> digest of the manifest, as skopeo reads them."""
+    index = json.loads(run("skopeo", "inspect", "--raw", place))
+    return {entry["platform"]["architecture"]: entry["digest"] for entry in index["manifests"]}
 
 
 def built_by(kind: str, place: Path) -> str:
@@ -73,8 +107,7 @@ def built_by(kind: str, place: Path) -> str:
 
 def read_by_others(layout: Path) -> None:
     """skopeo, podman and a registry give back the digest of each platform."""
-    index = json.loads(run("skopeo", "inspect", "--raw", f"oci:{layout}"))
-    digests = {entry["platform"]["architecture"]: entry["digest"] for entry in index["manifests"]}
+    digests = platforms_of(f"oci:{layout}")
     assert list(digests) == list(ROOTS)
     with tempfile.TemporaryDirectory() as directory, docker_registry(Path(directory)) as registry:
         name = f"docker://{registry.host}/app:1"
