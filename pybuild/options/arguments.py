@@ -136,10 +136,10 @@ def accepted_option(name: str) -> click.Option:
     return checked_option(name, lambda *_: None, is_flag=True, hidden=True)
 
 
-def name_and_value(text: str, flag: str) -> tuple[str, str]:
-    """The parts of NAME=VALUE. Raises click.UsageError."""
+def name_and_value(text: str, flag: str, *, value_needed: bool = True) -> tuple[str, str]:
+    """The parts of NAME=VALUE; a value that is not needed can be left out with its "=". Raises click.UsageError."""
     name, equals, value = text.partition("=")
-    if not name or not equals:
+    if not name or (value_needed and not equals):
         raise click.UsageError(f"{flag} {text}: expected NAME=VALUE")
     return name, value
 

@@ -63,7 +63,7 @@ def _result_options(
     return ResultOptions(
         tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
         outputs=outputs,
-        labels=dict(name_and_value(text, "--label") for text in label),
+        labels=dict(name_and_value(text, "--label", value_needed=False) for text in label),
         annotations=tuple(chain.from_iterable(map(parse_annotation, annotation))),
         iidfile=iidfile,
         metadata_file=metadata_file,
@@ -129,7 +129,7 @@ RESULTS = OptionGroup(
         ),
         output_option(),
         click.Option(
-            ["--label"], multiple=True, metavar="NAME=VALUE", help="Add a label to the image. Can be repeated."
+            ["--label"], multiple=True, metavar="NAME[=VALUE]", help="Add a label to the image. Can be repeated."
         ),
         click.Option(
             ["--annotation"],

@@ -92,7 +92,7 @@ REAL = {
     "--build-arg NAME=VALUE": "a=b", "--build-context NAME=PLACE": "data=.", "--call METHOD": "targets", "--format FORMAT": "oci",
     "--cache-from SPEC": "type=local,src=c", "--cache-to SPEC": "type=local,dest=c", "--cache-from NAME": "registry.example/a",
     "--cache-to NAME": "registry.example/a", "-f FILE": "Containerfile", "--file FILE": "Containerfile", "--iidfile FILE": "id",
-    "--label NAME=VALUE": "a=b", "--metadata-file FILE": "m", "--network MODE": "none", "--no-cache-filter STAGE": "a",
+    "--label NAME[=VALUE]": "a=b", "--metadata-file FILE": "m", "--network MODE": "none", "--no-cache-filter STAGE": "a",
     "-o SPEC": "type=tar,dest=a", "--output SPEC": "type=local,dest=a", "--platform P": "linux/amd64,linux/arm64",
     "--progress MODE": "plain", "--provenance VALUE": "false", "--sbom VALUE": "false", "--sbom PRESET": "false",
     "--secret SPEC": "id=home,env=HOME", "--shm-size SIZE": "1g", "--ssh SPEC": "default=/a", "-t NAME": "a", "--tag NAME": "a:1",

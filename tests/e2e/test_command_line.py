@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -195,6 +196,13 @@ def test_build_arguments_reach_the_steps(tmp_path: Path, pybuild: Pybuild) -> No
     assert "| x y 2 from outside\n" in done.err
 
 
+def test_a_label_can_be_empty(tmp_path: Path, pybuild: Pybuild) -> None:
+    """As in docker, podman and buildah."""
+    pybuild("--label=a", "--label=b=", "--label=c=d=e", "-t", "labelled", write_context(tmp_path / "c", BASE))
+    labels = json.loads(pybuild("inspect", "labelled").out)["config"]["config"]["Labels"]
+    assert {"a": "", "b": "", "c": "d=e"}.items() <= labels.items()
+
+
 # -- wrong usage
 
 USAGE = {
@@ -204,7 +212,7 @@ USAGE = {
     "two contexts": (".", "."),
     "an unknown network": ("--network=nosuch", "."),
     "an unknown display": ("--progress=nosuch", "."),
-    "a label without a value": ("--label=a", "."),
+    "a label without a name": ("--label==a", "."),
     "an argument without a name": ("--build-arg==x", "."),
     "an unknown kind of output": ("-o", "type=nosuch,dest=x", "."),
     "an unknown compression": ("-o", "type=oci,dest=x,compression=nosuch", "."),
