@@ -187,8 +187,7 @@ def failures(
         assert worker.step() == {"exit": 0}
         calls = [one for one in faults.calls(role) if role != "worker" or one[0] in CAN_FAIL_IN_WORKER]
         before = worker.resources()
-        tried = list(enumerate(calls))[:: 2 if "PYBUILD_SHARE" in os.environ else 1]
-        for number, (call, count) in tried:
+        for number, (call, count) in enumerate(calls[:: 2 if "PYBUILD_SHARE" in os.environ else 1]):
             for code in ERRORS if all_codes else (ERRORS[number % len(ERRORS)],):
                 report = worker.step(role, call, count, code)
                 if not is_right(role, call, code, report):
