@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test thorough lint coverage conformance containers platforms image pages users attack fuzz faults bench docs tools clean dist zipapp deb install-matrix
+.PHONY: help demo test thorough lint coverage conformance containers platforms examples image pages users attack fuzz faults bench docs tools clean dist zipapp deb install-matrix
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -23,6 +23,8 @@ help:
 	@echo "                  both of them, with an emulator and a base from a registry"
 	@echo "make pages        measure the page of an image with 500,000 paths in a browser; fails if it is slower than promised"
 	@echo "make platforms    Debian with packages for amd64, arm64 and riscv64, by root and by an ordinary user; needs the network"
+	@echo "make examples     build, run and measure the projects of examples/; needs the network; NAMES=\"go uv\" for some only,"
+	@echo "                  PULL=1 for the base of docker.io instead of one that mmdebstrap makes; a quarter of an hour"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 	@echo "make docs         the documents as a site in site/, every page looked at in a browser; PICTURES=DIR takes pictures"
@@ -67,6 +69,9 @@ containers: tools $(VENV)/ready
 
 platforms: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m tests.platforms
+
+examples: tools $(VENV)/ready
+	$(SUDO) $(BIN)/python -m tests.examples $(if $(PULL),--pull) $(NAMES)
 
 image: tools $(VENV)/ready
 	$(SUDO) env PYBUILD_IMAGE_PLATFORMS=$(PLATFORMS) sh images/pybuild/make.sh $(abspath $(BIN))/python $(CURDIR)/.image
@@ -125,4 +130,4 @@ bench: $(VENV)/ready
 	$(BIN)/python -m bench --runs $(or $(RUNS),5) $(ROWS)
 
 clean:
-	rm -rf $(VENV) .demo .bench .fuzz .image build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .examples .fuzz .image build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ README = CHECKOUT / "README.md"
 USER = sorted((CHECKOUT / "docs" / "user").glob("*.md"))
 DOCUMENTS = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))]
 PACKAGES = ("parser", "store", "remote", "builder", "values", "pybuild")
-DIRECTORIES = (*PACKAGES, "docs", "fixtures", "tests", "bench")
+DIRECTORIES = (*PACKAGES, "docs", "examples", "fixtures", "tests", "bench")
 # Options of other programs, and those of docker that pybuild refuses.
 FOREIGN = {"--tmpfs", "--no-deps", "--push", "--docker-server", "--security-opt", "--user", "--scope", "--variant"}
 

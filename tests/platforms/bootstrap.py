@@ -1,8 +1,9 @@
 """Make a Debian root for another processor, with an emulator that only this user namespace has.
 
-    python bootstrap.py ARCHITECTURE EMULATOR SUITE OUT.tar
+    python bootstrap.py ARCHITECTURE EMULATOR SUITE OUT.tar [OPTION…]
 
-As root. mmdebstrap asks arch-test whether programs of the processor start, and /proc/sys/fs/binfmt_misc for a handler.
+As root; an empty EMULATOR stands for this machine's processor, and the options are mmdebstrap's. mmdebstrap asks arch-test
+whether programs of the processor start, and /proc/sys/fs/binfmt_misc for a handler.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def enter() -> None:
 
 
 def main() -> None:
-    architecture, emulator, suite, out = sys.argv[1:]
+    architecture, emulator, suite, out, *options = sys.argv[1:]
     enter()
     if emulator:
         linux.mount(b"none", HANDLERS.encode(), b"binfmt_misc", 0)
         with open(f"{HANDLERS}/register", "w", encoding="ascii") as register:
             register.write(PROCESSORS[architecture].rule(architecture, emulator))
-    words = ["--mode=root", "--variant=minbase", f"--arch={architecture}", "--quiet", suite, out, MIRROR]
+    words = ["--mode=root", "--variant=minbase", f"--arch={architecture}", "--quiet", *options, suite, out, MIRROR]
     os.execvp("mmdebstrap", ["mmdebstrap", *words])
 
 

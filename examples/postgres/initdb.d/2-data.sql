@@ -1,0 +1,1 @@
+INSERT INTO note (text) VALUES ('written by an init script');
