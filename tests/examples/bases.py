@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.platforms.bootstrap import MIRROR
 from tests.support.cli import Pybuild
 from tests.support.foreign import foreign_emulator
 
@@ -51,7 +52,9 @@ def make_base(architecture: str, target: Path) -> None:
         ]
         emulator = "" if architecture == machine() else foreign_emulator(QEMU[architecture])
         words = [sys.executable, BOOTSTRAP, architecture, emulator, SUITE, place / "root.tar", f"--dpkgopt={place}/dpkg"]
-        subprocess.run([*map(str, words), *(f"--customize-hook={hook}" for hook in hooks)], check=True)
+        words += [f"--customize-hook={hook}" for hook in hooks]
+        words += [f"deb {MIRROR} {SUITE}-updates main", f"deb {MIRROR}-security {SUITE}-security main"]
+        subprocess.run(list(map(str, words)), check=True)
         (place / "Dockerfile").write_text(RECIPE)
         (place / ".dockerignore").write_text("*\n!root.tar\n")
         pybuild = Pybuild(place / "store")

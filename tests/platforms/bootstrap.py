@@ -2,7 +2,7 @@
 
     python bootstrap.py ARCHITECTURE EMULATOR SUITE OUT.tar [OPTION…]
 
-As root; an empty EMULATOR stands for this machine's processor, and the options are mmdebstrap's. mmdebstrap asks arch-test
+As root; an empty EMULATOR stands for this machine's processor, and the options are mmdebstrap's, or more mirrors. mmdebstrap asks arch-test
 whether programs of the processor start, and /proc/sys/fs/binfmt_misc for a handler.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
         linux.mount(b"none", HANDLERS.encode(), b"binfmt_misc", 0)
         with open(f"{HANDLERS}/register", "w", encoding="ascii") as register:
             register.write(PROCESSORS[architecture].rule(architecture, emulator))
-    words = ["--mode=root", "--variant=minbase", f"--arch={architecture}", "--quiet", *options, suite, out, MIRROR]
+    words = ["--mode=root", "--variant=minbase", f"--arch={architecture}", "--quiet", suite, out, MIRROR, *options]
     os.execvp("mmdebstrap", ["mmdebstrap", *words])
 
 
