@@ -21,7 +21,10 @@ SUITE = "trixie"
 QEMU = {"amd64": "x86_64", "arm64": "aarch64"}
 CERTIFICATES = "/usr/local/share/ca-certificates"
 # The files that make the official image slim, and keep apt's caches out of layers.
-DPKG = "\n".join(f"path-exclude /usr/share/{place}/*" for place in ("doc", "groff", "info", "linda", "lintian", "locale", "man"))
+DPKG = (
+    *(f"path-exclude=/usr/share/{place}/*" for place in ("doc", "groff", "info", "linda", "lintian", "locale", "man")),
+    "path-include=/usr/share/doc/*/copyright",
+)
 APT = r"""DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
 APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
 Dir::Cache::pkgcache "";
@@ -43,16 +46,15 @@ def make_base(architecture: str, target: Path) -> None:
     """Write an OCI archive of the base image for one processor."""
     with tempfile.TemporaryDirectory(prefix="pybuild-examples-") as name:
         place = Path(name)
-        (place / "dpkg").write_text(f"path-include /usr/share/doc/*/copyright\n{DPKG}\n")
         (place / "apt").write_text(APT)
         hooks = [
             f"copy-in {CERTIFICATES} {Path(CERTIFICATES).parent}",
             f"upload {place}/apt /etc/apt/apt.conf.d/docker-clean",
-            'rm -rf "$1"/var/log/* "$1"/var/cache/ldconfig/aux-cache',
+            'rm -rf "$1"/var/log/* "$1"/var/cache/apt/*.bin "$1"/var/cache/ldconfig/aux-cache',
         ]
         emulator = "" if architecture == machine() else foreign_emulator(QEMU[architecture])
-        words = [sys.executable, BOOTSTRAP, architecture, emulator, SUITE, place / "root.tar", f"--dpkgopt={place}/dpkg"]
-        words += [f"--customize-hook={hook}" for hook in hooks]
+        words = [sys.executable, BOOTSTRAP, architecture, emulator, SUITE, place / "root.tar"]
+        words += ["--skip=output/dev", *(f"--dpkgopt={option}" for option in DPKG), *(f"--customize-hook={hook}" for hook in hooks)]
         words += [f"deb {MIRROR} {SUITE}-updates main", f"deb {MIRROR}-security {SUITE}-security main"]
         subprocess.run(list(map(str, words)), check=True)
         (place / "Dockerfile").write_text(RECIPE)

@@ -149,7 +149,7 @@ EXAMPLES = {
     "multi-arch": Example(
         multi_arch,
         ("about.c", "a program", "a small program"),
-        ("COPY about.c", "RUN --network=none", "RUN --network=none", "COPY --from=build", "COPY --from=build"),
+        ("COPY about.c", *["RUN --network=none"] * 2, *["COPY --from=build"] * 2, *["RUN about"] * 2),
         builds={"multi-arch": (), "try": ("--target=try",)},
         platforms=("linux/amd64", "linux/arm64"),
     ),

@@ -2,8 +2,8 @@
 
     python bootstrap.py ARCHITECTURE EMULATOR SUITE OUT.tar [OPTION…]
 
-As root; an empty EMULATOR stands for this machine's processor, and the options are mmdebstrap's, or more mirrors. mmdebstrap asks arch-test
-whether programs of the processor start, and /proc/sys/fs/binfmt_misc for a handler.
+As root; an empty EMULATOR stands for this machine's processor, and the options are mmdebstrap's, or more mirrors. mmdebstrap
+asks arch-test whether programs of the processor start, and /proc/sys/fs/binfmt_misc for a handler.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def enter() -> None:
 
 def main() -> None:
     architecture, emulator, suite, out, *options = sys.argv[1:]
-    enter()
     if emulator:
+        enter()
         linux.mount(b"none", HANDLERS.encode(), b"binfmt_misc", 0)
         with open(f"{HANDLERS}/register", "w", encoding="ascii") as register:
             register.write(PROCESSORS[architecture].rule(architecture, emulator))
