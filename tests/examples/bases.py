@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.examples.containers import CheckFailed
 from tests.platforms.bootstrap import MIRROR
 from tests.support.cli import Pybuild
 from tests.support.foreign import foreign_emulator
@@ -56,7 +57,9 @@ def make_base(architecture: str, target: Path) -> None:
         words = [sys.executable, BOOTSTRAP, architecture, emulator, SUITE, place / "root.tar"]
         words += ["--skip=output/dev", *(f"--dpkgopt={option}" for option in DPKG), *(f"--customize-hook={hook}" for hook in hooks)]
         words += [f"deb {MIRROR} {SUITE}-updates main", f"deb {MIRROR}-security {SUITE}-security main"]
-        subprocess.run(list(map(str, words)), check=True)
+        made = subprocess.run(list(map(str, words)), stderr=subprocess.PIPE, text=True)
+        if made.returncode != 0:  # it warns of mounts that it then does in another way
+            raise CheckFailed(f"mmdebstrap could not make {NAME} for {architecture}:\n{made.stderr}")
         (place / "Dockerfile").write_text(RECIPE)
         (place / ".dockerignore").write_text("*\n!root.tar\n")
         pybuild = Pybuild(place / "store")
