@@ -24,8 +24,10 @@ def open_directory(root_fd: int, path: bytes) -> int:
     fd = os.open(b".", _DIRECTORY, dir_fd=root_fd)
     while path:
         cut = len(path) if len(path) <= _MAX_PATH else path.rindex(b"/", 0, _MAX_PATH)
-        below = os.open(path[:cut], _DIRECTORY, dir_fd=fd)
-        os.close(fd)
+        try:
+            below = os.open(path[:cut], _DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
         fd, path = below, path[cut + 1 :]
     return fd
 

@@ -522,3 +522,12 @@ def test_a_tree_equals_the_one_in_the_archive(
     put(b"", tree)
     found = unpack(tar(*members), tmp_path_factory.mktemp("tree") / "root")
     assert {path: value[:6] for path, value in found.items()} == expected
+
+
+def test_a_directory_that_is_not_there_costs_no_descriptor(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        open_directory(fd, b"a/b")
+    assert os.listdir("/proc/self/fd") == before
+    os.close(fd)
