@@ -3,7 +3,7 @@
     python -m tests.platforms
 
 One recipe for amd64, arm64 and riscv64, whose steps install a package and run it; no handler on the machine before or after.
-skopeo, podman and a registry then read the index. Fails with an AssertionError.
+Also a C program made by cross compilers, and pybuild's own image for amd64 and arm64. skopeo, podman and a registry then read the index. Fails with an AssertionError.
 """
 
 from __future__ import annotations
@@ -28,6 +28,17 @@ RECIPE = """FROM debian
 RUN apt-get update && apt-get install -y --no-install-recommends hello && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 RUN hello && uname -m | tee /processor
 """
+CROSS = """FROM --platform=$BUILDPLATFORM debian AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross \\
+    gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+COPY hello.c /
+ARG TARGETARCH
+RUN --network=none case $TARGETARCH in arm64) cc=aarch64-linux-gnu-gcc;; riscv64) cc=riscv64-linux-gnu-gcc;; *) cc=gcc;; esac; \\
+    $cc -static -O1 -s -o /hello /hello.c
+FROM scratch
+COPY --from=build /hello /hello
+"""
+HELLO = "#include <stdio.h>\nint main(void) { puts(\"hello from C\"); return 0; }\n"
 EPOCH = "--source-date-epoch=1700000000"
 
 
@@ -42,6 +53,7 @@ def main() -> None:
             subprocess.run([*map(str, bootstrap), str(place / f"{architecture}.tar")], check=True)
             print(f"a root for {architecture}: {time.monotonic() - begun:.0f} s", flush=True)
         own_image(place)
+        cross_built(place)
         digests = {kind: built_by(kind, place) for kind in ("root", "range")}
         print(digests)
     assert len(set(digests.values())) == 1, "root and an ordinary user made different images"
@@ -69,6 +81,25 @@ def own_image(place: Path) -> None:
         recipe = 'FROM pybuild\nWORKDIR /c\nRUN ["/pybuild/bin/pybuild", "--version"]\n'
         done = pybuild("--progress=plain", "--platform=linux/arm64", person.context("own", recipe))
         assert "| pybuild, version" in done.err, done.err
+    finally:
+        forget(person)
+
+
+def cross_built(place: Path) -> None:
+    """A C program that this machine's compilers make for each processor: one builder, and no emulator until it runs."""
+    person = make_person("root")
+    try:
+        pybuild = person.pybuild()
+        pybuild("import", "--platform=linux/amd64", person.take(place / "amd64.tar"), "debian")
+        context = person.context("cross", CROSS, **{"hello.c": HELLO})
+        begun = time.monotonic()
+        built = pybuild("--progress=json", f"--platform={','.join(PLATFORMS)}", "-t", "cross", context)
+        ran = [(e["stage"], e.get("platform")) for e in built.events if e["event"] == "step_finished"]
+        assert len([stage for stage, _ in ran if stage == "build"]) == 2 + len(PLATFORMS), ran  # apt-get and COPY once
+        print(f"a C program for three platforms: {time.monotonic() - begun:.0f} s", flush=True)
+        for platform in PLATFORMS:
+            recipe = person.context(platform.replace("/", "-"), 'FROM cross\nWORKDIR /w\nRUN ["/hello"]\n')
+            assert "| hello from C" in pybuild("--progress=plain", f"--platform={platform}", recipe).err
     finally:
         forget(person)
 
