@@ -115,7 +115,7 @@ def _status(arguments: list[str]) -> int:
         _flush()
         return int(status or 0)
     except click.UsageError as error:
-        error.show()
+        _without_hidden(error).show()
         return _EXIT_USAGE
     except click.ClickException as error:
         error.show()
@@ -125,6 +125,18 @@ def _status(arguments: list[str]) -> int:
         return _EXIT_FAILED
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
+
+
+def _without_hidden(error: click.UsageError) -> click.UsageError:
+    """The same error. Options that exist only to say what to use in their place are not what the user meant."""
+    if not isinstance(error, click.NoSuchOption) or not error.possibilities or error.ctx is None:
+        return error
+    shown = {
+        name for option in error.ctx.command.params if not getattr(option, "hidden", False) for name in option.opts
+    }
+    return click.NoSuchOption(
+        error.option_name, possibilities=[name for name in error.possibilities if name in shown], ctx=error.ctx
+    )
 
 
 def _flush() -> None:

@@ -226,6 +226,12 @@ USAGE = {
 }
 
 
+def test_a_typo_is_not_taken_for_an_option_of_other_tools(tmp_path: Path, pybuild: Pybuild) -> None:
+    said = pybuild.refused("--labl=a", tmp_path, status=2)
+    assert "--label" in said
+    assert "--unsetlabel" not in said
+
+
 @pytest.mark.parametrize("arguments", USAGE.values(), ids=USAGE)
 def test_wrong_usage_has_its_own_status(tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
     context = write_context(tmp_path / "c", BASE)
