@@ -39,7 +39,10 @@ TOKENS: tuple[SecretPattern, ...] = (
         SecretPattern("an AWS secret key", name, pattern(name + rb"[\"']?\s{0,4}[=:]\s{0,4}[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])(?<!EXAMPLEKEY)"))
         for name in (b"aws_secret_access_key", b"AWS_SECRET_ACCESS_KEY", b"SecretAccessKey")
     ),
-    _token("a GitHub token", b"gh", rb"gh[pousr]_[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
+    *(
+        _token("a GitHub token", sign, sign + rb"[A-Za-z0-9]{36}(?![A-Za-z0-9])")
+        for sign in (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")  # "gh" alone is in most English texts
+    ),
     _token("a GitHub token", b"github_pat_", rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     _token("a GitLab token", b"glpat-", rb"glpat-[A-Za-z0-9_-]{20}"),
     _token("a Slack token", b"xox", rb"xox[abeprs]-[0-9]{8,14}-[A-Za-z0-9-]{16,}"),
