@@ -10,6 +10,7 @@ from pybuild.builder.annotations import Annotation
 from pybuild.builder.cache_places import CacheExport, CacheImport
 from pybuild.builder.limits import StepLimits
 from pybuild.builder.on_failure import OnFail
+from pybuild.store.formats.clamp import always
 from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 
@@ -109,12 +110,23 @@ class BuildOptions:
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds; None: that of an ARG before the first FROM, if it has one
+    timestamp: int | None = None  # the time of config, history and all new files, seconds; RUN steps do not see it
     platform: Platform = field(default_factory=Platform.host)  # of the image; of several that which is being planned
     platforms: tuple[Platform, ...] = ()  # of the images of a build for several platforms, else empty
     build_platform: Platform = field(default_factory=Platform.host)  # of this machine
     emulators: Mapping[str, str] = field(default_factory=dict)  # processor, by Go's name -> path of a static program
     cache_from: tuple[CacheImport, ...] = ()  # caches of other machines, asked in this order
     cache_to: tuple[CacheExport, ...] = ()
+
+    @property
+    def clamp(self) -> int | None:
+        """Which times the files of new layers have: store/formats/clamp.py."""
+        return self.epoch if self.timestamp is None else always(self.timestamp)
+
+    @property
+    def created(self) -> int | None:
+        """The time of config and history, in seconds; None: those of the steps."""
+        return self.epoch if self.timestamp is None else self.timestamp
 
     @property
     def fetches_nothing(self) -> bool:

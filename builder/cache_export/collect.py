@@ -15,6 +15,7 @@ from pybuild.builder.steps.layer_forms import ensure_layer
 from pybuild.builder.steps.new_layers import nodes_of_image
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.formats.cache_index import CachedLayer, CachedStep, CacheIndex, CacheRecord
+from pybuild.store.formats.clamp import newest_time
 from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
 from pybuild.values import frozen
@@ -137,7 +138,7 @@ class _Collector:
 
     async def _layer(self, node: Node) -> LayerBlob:
         chain = self._store.snapshots.changesets(self._cache.results[node.id].snapshot)
-        return await ensure_layer(self._fetcher, chain, 0, self._session.options.epoch, self._compression)
+        return await ensure_layer(self._fetcher, chain, 0, self._session.options.clamp, self._compression)
 
     def _whole_record(self, node: Node, layer: LayerBlob, below: Digest | None) -> CacheRecord:
         record = self._cache.records[node.id]
@@ -152,7 +153,7 @@ class _Collector:
             CachedLayer(layer.diff_id, layer.digest, layer.size, layer.compression),
             below,
             on_base=parent is not None and isinstance(parent.step, BaseStep) and below is not None,
-            clamp=self._store.changesets.clamp_of(changeset, layer.diff_id),
+            clamp=newest_time(self._store.changesets.clamp_of(changeset, layer.diff_id)),
         )
 
     def _bare_record(self, node: Node) -> CacheRecord | None:

@@ -78,7 +78,7 @@ def image_config(
             architecture=stage.platform.architecture, os=stage.platform.os, variant=stage.platform.variant,
             created=None, author="", config=stage.state.config, diff_ids=(), history=(),
         )  # fmt: skip
-    history = base.history + _history(stage, created, options.epoch)
+    history = base.history + _history(stage, created, options.created)
     times = [line.created for line in history if line.created]
     execution = stage.state.config
     if options.labels:

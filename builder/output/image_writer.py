@@ -102,10 +102,10 @@ class ImageWriter:
         """All layers, the lowest first. Those of the base are the very blobs that were pulled or imported."""
         layers = [] if stage.base is None else _base_layers(self._store, stage.base)
         changesets = self._store.snapshots.changesets(self._snapshot(stage))
-        epoch = self._session.options.epoch
+        clamp = self._session.options.clamp
         new = range(len(changesets) - len(layers))
         return layers + run_until_complete(
-            gather(ensure_layer(self._fetcher, changesets, number, epoch, compression) for number in reversed(new))
+            gather(ensure_layer(self._fetcher, changesets, number, clamp, compression) for number in reversed(new))
         )
 
 

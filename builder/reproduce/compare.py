@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.files.layer_contents import blob_place
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.reproduce.contents import LARGEST, difference
+from pybuild.store.formats.clamp import stored_time
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.tar import show
@@ -55,8 +56,10 @@ class ChangedPath:
     cure: str
 
 
-def compare(one: tuple[Store, StoredImage], other: tuple[Store, StoredImage], epoch: int) -> Iterator[ChangedPath]:
-    """The differences of two images. `epoch` is the newest time of a file in them."""
+def compare(
+    one: tuple[Store, StoredImage], other: tuple[Store, StoredImage], clamp: int | None
+) -> Iterator[ChangedPath]:
+    """The differences of two images. `clamp`: store/formats/clamp.py."""
     (store, image), (second, again) = one, other
     platform = str(image.exact_platform)
     lines = [line for line in normalise_history(image.config).history if not line.empty_layer]
@@ -69,7 +72,7 @@ def compare(one: tuple[Store, StoredImage], other: tuple[Store, StoredImage], ep
         differing = True
         text = instruction_of(lines[number].created_by).removesuffix(" # buildkit") if number < len(lines) else ""
         layers = _Layer(store, chains[0][number]), _Layer(second, chains[1][number])
-        for path, what in _of_layers(*layers, epoch):
+        for path, what in _of_layers(*layers, clamp):
             yield ChangedPath(
                 platform, number + 1, text, path.decode("utf-8", "backslashreplace"), what, _cure(path, what)
             )
@@ -104,13 +107,13 @@ class _Layer:
         return b"".join(parts)
 
 
-def _of_layers(one: _Layer, other: _Layer, epoch: int) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+def _of_layers(one: _Layer, other: _Layer, clamp: int | None) -> Iterator[tuple[bytes, tuple[str, ...]]]:
     for path in sorted(one.entries.keys() | other.entries.keys(), key=sort_key):
         entry, again = one.entries.get(path), other.entries.get(path)
         if entry is None or again is None:
             yield path, (f"only in the {'second' if entry is None else 'first'} build",)
             continue
-        what = _of_entries(entry, again, epoch)
+        what = _of_entries(entry, again, clamp)
         if entry.kind is again.kind is Kind.FILE and entry.sha256 != again.sha256:
             contents = one.content(path), other.content(path)
             known = contents[0] is not None and contents[1] is not None
@@ -123,9 +126,9 @@ def _of_layers(one: _Layer, other: _Layer, epoch: int) -> Iterator[tuple[bytes, 
             yield path, tuple(what)
 
 
-def _of_entries(one: Entry, other: Entry, epoch: int) -> list[str]:
+def _of_entries(one: Entry, other: Entry, clamp: int | None) -> list[str]:
     """What differs in the metadata of a path."""
-    times = min(one.mtime, epoch), min(other.mtime, epoch)
+    times = stored_time(one.mtime, clamp), stored_time(other.mtime, clamp)
     facts = (
         ("type", one.kind.name.lower(), other.kind.name.lower()),
         ("mode", f"{one.mode:o}", f"{other.mode:o}"),

@@ -52,7 +52,7 @@ def reproduce(request: BuildRequest, store: Store, observe: Callable[[Event], No
     if store.obstacle is not None:
         raise BuildError(f"--reproduce builds in directories of the store: {store.obstacle}")
     bases, options = planned_bases(request, store, observe)
-    if options.epoch is None:
+    if options.created is None:
         observe(
             Note("SOURCE_DATE_EPOCH is not set: both builds take the present time for it; without it the times differ")
         )
@@ -74,7 +74,7 @@ def reproduce(request: BuildRequest, store: Store, observe: Callable[[Event], No
         (one, built), (other, again) = images
         found: list[ChangedPath] = []
         for image, second in zip(images_of(built), images_of(again), strict=True):
-            for difference in compare((one, image), (other, second), options.epoch or 0):
+            for difference in compare((one, image), (other, second), options.clamp):
                 found.append(difference)
                 if len(found) > MOST:
                     break

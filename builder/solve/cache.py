@@ -44,7 +44,7 @@ class BuildCache:
         self._plan = plan
         self._store = session.store
         self._pool = session.pool
-        self._epoch = session.options.epoch
+        self._clamp = session.options.clamp
         self._steps = steps
         self._trees = trees
         self.travels = session.options.travels  # whether records come from other machines, or go there
@@ -59,7 +59,7 @@ class BuildCache:
         self.records: dict[int, Record] = {}  # of the nodes with a result, by node
         self._offers = offers
         self._candidates = Candidates(
-            self._plan, self._store, self.keys, offers, self._epoch, self._readable, self._keys_ahead
+            self._plan, self._store, self.keys, offers, self._clamp, self._readable, self._keys_ahead
         )
 
     @cached_property

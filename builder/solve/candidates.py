@@ -50,7 +50,7 @@ class Candidates:
         store: Store,
         keys: NodeKeys,
         offers: Offers,
-        epoch: int | None,
+        clamp: int | None,
         readable: Callable[[Record], bool],
         keys_ahead: Callable[[Node], Awaitable[Sequence[Key]]],
     ) -> None:
@@ -58,7 +58,7 @@ class Candidates:
         self._store = store
         self._keys = keys
         self._offers = offers
-        self._epoch = epoch
+        self._clamp = clamp
         self._readable = readable
         self._keys_ahead = keys_ahead
         self._chains: dict[int | None, Digest | None] = {}  # by snapshot
@@ -82,7 +82,7 @@ class Candidates:
             unknown.append(below)
             below = self._store.snapshots.parent(below)
         for one in reversed(unknown):
-            chain, diff_id = self._chains.get(below), self._store.snapshots.diff_id(one, self._epoch)
+            chain, diff_id = self._chains.get(below), self._store.snapshots.diff_id(one, self._clamp)
             if diff_id is not None and below is not None:
                 diff_id = None if chain is None else chain_id((chain, diff_id))
             self._chains[one], below = diff_id, one

@@ -58,7 +58,7 @@ class NewLayers:
     def __init__(self, session: Session, compression: Compression, wanted: frozenset[int]) -> None:
         """`wanted` are the nodes whose layers get this compression, and are written even if a tree would do."""
         self._store = session.store
-        self._clamp = session.options.epoch  # the newest time that a file in a layer can have
+        self._clamp = session.options.clamp
         self._compression = compression
         self._wanted = wanted
 

@@ -161,6 +161,7 @@ def _request(
             pull=sources.pull,
             tls_verify=sources.tls_verify,
             epoch=sources.epoch,
+            timestamp=sources.timestamp,
             labels=results.labels,
             leveled_annotations=results.annotations,
             no_cache=cache.no_cache,

@@ -108,7 +108,6 @@ _VALUES = {
     "--sign-by": "pybuild does not sign: sign the digest of what it has pushed",
     "--signature-policy": "pybuild does not check signatures of images; a digest in FROM fixes what is fetched",
     "--source-policy-file": _NO_POLICY,
-    "--timestamp": "it gives every file the same time; --source-date-epoch bounds the times of files, and sets all others",
     "--transient-run-mounts": _MOUNT,
     "--unsetannotation": "an image has the annotations of --annotation only, as with docker",
     "--unsetenv": "an image keeps the variables of its base; ENV NAME= makes one empty",

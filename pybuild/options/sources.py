@@ -30,6 +30,7 @@ class SourceOptions:
     pull: Pull
     tls_verify: bool
     epoch: int | None  # SOURCE_DATE_EPOCH, in seconds
+    timestamp: int | None  # --timestamp, in seconds
 
 
 def _source_options(
@@ -42,6 +43,7 @@ def _source_options(
     pull: str,
     tls_verify: bool,
     source_date_epoch: str | None,
+    timestamp: str | None,
 ) -> SourceOptions:
     args = _build_args(build_arg, source_date_epoch)
     check_controls(args)
@@ -54,6 +56,7 @@ def _source_options(
         pull=Pull(pull),
         tls_verify=tls_verify,
         epoch=_epoch(args),
+        timestamp=_timestamp(timestamp, source_date_epoch),
     )
 
 
@@ -104,6 +107,20 @@ def _epoch(args: Mapping[str, str]) -> int | None:
         raise click.UsageError(str(error)) from None
 
 
+def _timestamp(given: str | None, epoch: str | None) -> int | None:
+    if given is None:
+        return None
+    if epoch is not None:
+        raise click.UsageError("--timestamp sets all times, and --source-date-epoch bounds them: give one of them")
+    try:
+        seconds = parse_epoch(given)
+    except ValueError:
+        seconds = None
+    if seconds is None:
+        raise click.UsageError(f"--timestamp {given}: expected seconds since 1970")
+    return seconds
+
+
 SOURCES = OptionGroup(
     "sources",
     "Recipe and sources",
@@ -140,6 +157,11 @@ SOURCES = OptionGroup(
             metavar="SECONDS",
             help="The times of config and history, and the newest time of a file: SOURCE_DATE_EPOCH, which is also the variable and"
             " the build argument.",
+        ),
+        click.Option(
+            ["--timestamp"],
+            metavar="SECONDS",
+            help="The time of config, history and all files of new layers. RUN steps do not see it, as with buildah.",
         ),
         click.Option(
             ["--pull"],

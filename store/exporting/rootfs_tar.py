@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import nothing, replacing
 from pybuild.store.formats import tar
+from pybuild.store.formats.clamp import stored_time
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
@@ -183,9 +184,8 @@ def _items(view: View, clamps: Sequence[int | None], top: bytes) -> list[RootfsF
         located = view.locate(entry.path)
         assert located is not None
         layer = position[id(located[0])]
-        clamp = clamps[layer]
         name = entry.path
-        mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
+        mtime = stored_time(entry.mtime, clamps[layer])
         if entry.kind is not Kind.DIRECTORY:
             name = first.setdefault((view.file_of(*located), mtime), name)
         hardlink = b"" if name == entry.path else name[cut:]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from zlib import adler32
 
 from pybuild.store.formats import tar
+from pybuild.store.formats.clamp import stored_time
 from pybuild.store.formats.tar import BLOCK, OCTAL_8, OCTAL_12, XATTR
 from pybuild.store.formats.toc import Entry, Kind
 
@@ -47,10 +48,10 @@ def entry_header(
 ) -> bytes:
     """The header block of one entry, after a PAX header if a value does not fit.
 
-    `more` are further PAX records. `mtime` and `clamp` (the latest time allowed, or None) are in seconds. `mtime` alone decides whether there is a PAX
-    record; `clamp` changes only the value.
+    `more` are further PAX records. `mtime` is in seconds. It alone decides whether there is a PAX record; `clamp` (store/formats/clamp.py) changes only
+    the value.
     """
-    stored = mtime if clamp is None else min(mtime, clamp)
+    stored = stored_time(mtime, clamp)
     records: list[tuple[bytes, bytes]] = []
     if len(name) > 100:
         records.append((b"path", name))

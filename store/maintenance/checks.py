@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
+from pybuild.store.formats.clamp import stored_time
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import ImageConfig, check_image
@@ -178,5 +179,4 @@ def _as_in_tar(entry: Entry, clamp: int | None) -> Entry:
     """The entry as a tar with this clamp has it."""
     if entry.kind is Kind.WHITEOUT:
         return Entry(entry.path, Kind.WHITEOUT)
-    mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
-    return entry._replace(mtime=mtime, xattrs=stored_xattrs(entry))
+    return entry._replace(mtime=stored_time(entry.mtime, clamp), xattrs=stored_xattrs(entry))

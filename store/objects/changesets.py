@@ -137,6 +137,7 @@ class Changesets:
     def claimed(self, changeset: str, clamp: int | None) -> LayerBlob | None:
         """The layer as the image or cache has it that it came from, if no file in it is newer than `clamp`.
 
+        A clamp with one time for all files is below all others, so no claim fits it.
         Its blob can be here or elsewhere. None if the layer was made here, or its times are not known.
         """
         if clamp is not None:
@@ -273,7 +274,7 @@ class Changesets:
         return None if row is None else Digest.parse(str(row[0]))
 
     def clamp_of(self, changeset: str, diff_id: Digest) -> int | None:
-        """The clamp of the changeset's tar with this diff_id: the newest time of its files. None: it has no clamp."""
+        """The clamp (store/formats/clamp.py) of the changeset's tar with this diff_id. None: it has no clamp."""
         row = self._metadata.one(
             "SELECT clamp FROM tars WHERE changeset = ? AND diff_id = ? ORDER BY clamp", changeset, str(diff_id)
         )

@@ -97,7 +97,7 @@ REAL = {
     "--progress MODE": "plain", "--provenance VALUE": "false", "--sbom VALUE": "false", "--sbom PRESET": "false",
     "--secret SPEC": "id=home,env=HOME", "--shm-size SIZE": "1g", "--ssh SPEC": "default=/a", "-t NAME": "a", "--tag NAME": "a:1",
     "--target STAGE": "a", "--ulimit SPEC": "nofile=64", "--isolation MODE": "auto", "-m SIZE": "1g", "--memory SIZE": "1g",
-    "--jobs N": "4", "--pull POLICY": "never", "--source-date-epoch SECONDS": "1",
+    "--jobs N": "4", "--pull POLICY": "never", "--source-date-epoch SECONDS": "1", "--timestamp SECONDS": "1",
 }  # fmt: skip
 
 

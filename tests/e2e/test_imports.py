@@ -53,7 +53,7 @@ pybuild.remote: errors
 pybuild.remote.registry: config_files
 pybuild.store: errors store
 pybuild.store.exporting: archive layout publish
-pybuild.store.formats: bounded_json capability compression digest docker_archive media_types oci_config oci_layout oci_manifest pipeline platform reference tar tar_header toc whiteout windows_layer
+pybuild.store.formats: bounded_json capability clamp compression digest docker_archive media_types oci_config oci_layout oci_manifest pipeline platform reference tar tar_header toc whiteout windows_layer
 pybuild.store.layers: view write
 pybuild.store.objects: blobs build_logs builds cache_mounts changesets claimed_layers condemned context_memo database downloads identity images indexes ingest names parts places records reserve schema sealing snapshots
 pybuild.store.system: directories disk_full files holes process_end syscalls

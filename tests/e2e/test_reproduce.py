@@ -57,7 +57,7 @@ def test_a_build_that_fails_leaves_nothing(pybuild: Pybuild, tmp_path: Path) -> 
         (["--cache-from", "type=local,src=x"], "leave out --cache-from"),
         (["--source-date-epoch", "x"], "SOURCE_DATE_EPOCH=x: expected seconds since 1970"),
         (["--source-date-epoch", "1", "--build-arg", "SOURCE_DATE_EPOCH=2"], "--source-date-epoch 1: --build-arg has 2"),
-        (["--timestamp", "1"], "--timestamp: it gives every file the same time; --source-date-epoch bounds"),
+        (["--timestamp", "1", "--source-date-epoch", "1"], "--timestamp sets all times, and --source-date-epoch bounds them"),
     ],
 )
 def test_options_that_do_not_go_with_it(pybuild: Pybuild, tmp_path: Path, arguments: list[str], said: str) -> None:
