@@ -37,7 +37,7 @@ def pytest_configure() -> None:
 
 
 # Of the parameter sets of each test in these directories, `make test` runs one of so many; all run without PYBUILD_SHARE.
-SHARES = {"tests/e2e": 3, "tests/containers": 3, "tests/builder/steps": 2, "tests/builder/solve": 2, "tests/builder/workers": 2}
+SHARES = {"tests/e2e": 4, "tests/containers": 3, "tests/builder/steps": 2, "tests/builder/solve": 2, "tests/builder/workers": 2}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

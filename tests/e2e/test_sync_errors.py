@@ -55,8 +55,11 @@ def test_a_sync_that_fails_fails_the_build(pybuild: Pybuild, tmp_path: Path, rec
     assert os.path.basename(calls[-1][1]) == "metadata.db-wal"
     seen: Counter[str] = Counter()
     outcomes = {}
-    for call, path in calls:
+    step = 2 if "PYBUILD_SHARE" in os.environ else 1
+    for number, (call, path) in enumerate(calls):
         seen[call] += 1
+        if number % step:
+            continue
         status, _ = build(f"-einject={call}:error=EIO:when={seen[call]}")
         outcomes[f"{call} {seen[call]} {os.path.basename(path)}"] = status
         pybuild("gc")
