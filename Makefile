@@ -33,12 +33,17 @@ help:
 	@echo "make deb          the Debian package pybuild-image, for this Python and this processor, in dist/"
 	@echo "make install-matrix  install it in every way in roots of Debian 12, 13 and forky, as root; some minutes"
 
-$(VENV)/ready: pyproject.toml
-	fixtures/make_venv.sh "$(PYTHON)" $(VENV)
-	touch $@
+# pybuild alone, without the tools of its tests: half of the time.
+$(VENV)/installed: pyproject.toml
+	@fixtures/make_venv.sh "$(PYTHON)" $(VENV)
+	@touch $@
 
-demo: $(VENV)/ready
-	fixtures/demo.sh
+$(VENV)/ready: pyproject.toml
+	@fixtures/make_venv.sh "$(PYTHON)" $(VENV) '[test]'
+	@touch $(VENV)/installed $@
+
+demo: $(VENV)/installed
+	@fixtures/demo.sh
 
 tools:
 	fixtures/install_tools.sh
