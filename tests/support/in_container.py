@@ -33,9 +33,10 @@ def mount(*arguments: object) -> None:
 
 
 def needed() -> list[Path]:
-    """The checkout and the interpreter, which the container has at the same paths."""
+    """The checkout and the interpreter, which the container has at the same paths, and where `make coverage` notes lines."""
     checkout = Path(__file__).resolve().parent.parent.parent
-    return list(dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix)]))
+    measured = [Path(os.environ["PYBUILD_LINES"])] if "PYBUILD_LINES" in os.environ else []
+    return list(dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix), *measured]))
 
 
 def make_root(place: Path) -> Path:
@@ -99,7 +100,11 @@ def fill_home(home: Path) -> None:
     (packages / "pybuild").symlink_to(f"/pybuild{checkout}/pybuild")
     programs = home / "usr" / "bin"
     (programs / "python3").unlink(missing_ok=True)
-    (programs / "python3").symlink_to(f"/pybuild{Path(sys.executable).resolve()}")
+    python = f"/pybuild{Path(sys.executable).resolve()}"
+    if "PYBUILD_LINES" in os.environ:
+        write_measured_python(programs / "python3", python, checkout)
+    else:
+        (programs / "python3").symlink_to(python)
     source = checkout / "images" / "pybuild" / "enter.c"
     multiarch = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
     places = (sysconfig.get_config_var("LIBDIR"), f"/usr/lib/{multiarch}", "/usr/lib")
@@ -109,6 +114,24 @@ def fill_home(home: Path) -> None:
     (programs / "pybuild-python").symlink_to("pybuild")
     for name in ("store", "run", "tmp"):
         (home / name).mkdir(exist_ok=True)
+
+
+def write_measured_python(path: Path, python: str, checkout: Path) -> None:
+    """Isolated interpreters, which know no variables, note their lines too: fixtures/measured/sitecustomize.py."""
+    start = (
+        f"import sys; sys.path.insert(0, '/pybuild{checkout}/fixtures/measured'); from sitecustomize import record; "
+        f"del sys.path[0]; record('/pybuild{os.environ['PYBUILD_LINES']}'); "
+    )
+    path.write_text(
+        "#!/pybuild/bin/sh\n"
+        f'start="{start}"\n'
+        "case $1 in\n"
+        f'-SIc) code=$2; shift 2; exec {python} -SIc "$start$code" "$@" ;;\n'
+        f'-SI) code=$3; shift 3; exec {python} -SI -c "$start$code" "$@" ;;\n'
+        f'*) exec {python} "$@" ;;\n'
+        "esac\n"
+    )
+    path.chmod(0o755)
 
 
 def mount_store(volume: Path) -> None:
