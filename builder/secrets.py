@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.parser import SecretMount, SshMount
+from pybuild.parser import SecretMount, SshMount, suggest
 from pybuild.values import frozen
 from pybuild.values.limits import SECRET_BYTES
 
@@ -93,23 +93,35 @@ class BuildSecrets:
 
     def available(self, mounts: Sequence[StepMount]) -> tuple[StepMount, ...]:
         """The mounts, without secrets and agents that were not given. Raises BuildError if a required one was not."""
-        found: list[StepMount] = []
-        for mount in mounts:
-            match mount:
-                case SecretMount(id=id):
-                    given = id in self._secrets
-                    what, flag = f"the secret {id!r}", f"--secret id={id},src=FILE or --secret id={id},env=NAME"
-                case SshMount(id=id):
-                    given = id in self._agents
-                    what, flag = f"the ssh agent {id!r}", "--ssh default" if id == "default" else f"--ssh {id}=SOCKET"
-                case _:
-                    found.append(mount)
-                    continue
-            if given:
-                found.append(mount)
-            elif mount.required:
-                raise BuildError(f"this step requires {what}, which was not given", hint=flag)
-        return tuple(found)
+        missing = self._missing(mounts)
+        for mount in missing:
+            if mount.required:
+                what, advice = self._name_and_advice(mount)
+                raise BuildError(f"this step requires {what}, which was not given", hint=advice)
+        return tuple(mount for mount in mounts if mount not in missing)
+
+    def absence(self, mounts: Sequence[StepMount]) -> str:
+        """Which secrets or agents of a step were not given, as a hint if the step fails; "" if it has all of them."""
+        named = map(self._name_and_advice, self._missing(mounts))
+        return "; ".join(f"{what} was not given: {advice}" for what, advice in named)
+
+    def _missing(self, mounts: Sequence[StepMount]) -> list[SecretMount | SshMount]:
+        return [
+            mount
+            for mount in mounts
+            if (isinstance(mount, SecretMount) and mount.id not in self._secrets)
+            or (isinstance(mount, SshMount) and mount.id not in self._agents)
+        ]
+
+    def _name_and_advice(self, mount: SecretMount | SshMount) -> tuple[str, str]:
+        id = mount.id
+        if isinstance(mount, SecretMount):
+            what, flag = f"the secret {id!r}", f"--secret id={id},src=FILE or --secret id={id},env=NAME"
+            similar = suggest(id, self._secrets)
+        else:
+            what, flag = f"the ssh agent {id!r}", "--ssh default" if id == "default" else f"--ssh {id}=SOCKET"
+            similar = suggest(id, self._agents)
+        return what, f"{flag}; or did you mean {similar!r}, which was given?" if similar else flag
 
     def variables(self, mounts: Sequence[StepMount]) -> tuple[tuple[str, int, int], ...]:
         """The secrets that become environment variables: name, offset and size in the vault.

@@ -44,6 +44,12 @@ class PybuildError(Exception):
         """The same error with another hint."""
         return self._changed(hint=hint)
 
+    def advising(self, more: str) -> Self:
+        """The same error with another piece of advice at the end of its hint."""
+        if not self.hint or not more:
+            return self.hinting(self.hint or more or None)
+        return self.hinting(f"{self.hint}{'' if self.hint.endswith('?') else ';'} {more}")
+
     def _changed(self, **fields: object) -> Self:
         copy = self.__class__.__new__(self.__class__, *self.args)
         copy.__dict__.update(self.__dict__, **fields)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.builder.errors import CopyError
-from pybuild.parser import IgnoreFile, has_wildcard, match_pattern
+from pybuild.parser import IgnoreFile, has_wildcard, match_pattern, suggest
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Kind
 from pybuild.store.layers.view import LinkLoop, resolve
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.tree import FileTree
     from pybuild.store.formats.toc import Entry
+
+_COMPARED = 1000  # names in a directory that are compared with a mistyped one
 
 
 @frozen
@@ -162,7 +165,25 @@ def not_found(tree: FileTree, path: bytes) -> CopyError:
                 f"{show(path)}: not found: {link} is a symbolic link to {show(entry.link)}, which is not in the source",
                 hint="COPY follows a link that a source names; it copies the link itself with the directory that holds it",
             )
-    return CopyError(f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it")
+    hint = "it does not exist in the source, or an ignore file excludes it"
+    if near := _similar(tree, path):
+        hint = f"did you mean {show(near)}? {hint}"
+    return CopyError(f"{show(path)}: not found", hint=hint)
+
+
+def _similar(tree: FileTree, path: bytes) -> bytes | None:
+    """The path beside one that does not exist whose name is nearest to its own; None if none is near."""
+    parent, _, name = path.rpartition(b"/")
+    try:
+        directory = resolve(tree.lookup, parent)
+    except LinkLoop:
+        return None
+    if not _is_directory(tree, directory):
+        return None
+    entries = islice(tree.readdir(directory), _COMPARED)
+    known = {entry.path.rpartition(b"/")[2].decode("utf-8", "surrogateescape"): entry.path for entry in entries}
+    near = suggest(name.decode("utf-8", "surrogateescape"), known)
+    return None if near is None else known[near]
 
 
 def _is_directory(tree: FileTree, path: bytes) -> bool:

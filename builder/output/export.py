@@ -255,7 +255,7 @@ class Exporter:
         except PybuildError as error:
             if not self._push_hint:
                 raise
-            raise error.hinting("; ".join(filter(None, (error.hint, self._push_hint)))) from error
+            raise error.advising(self._push_hint) from error
 
 
 def _write(

@@ -109,7 +109,7 @@ class BaseImages:
         except (NotFound, RemoteError) as error:
             if not (has := self._platforms_of(reference)):
                 raise
-            raise error.hinting("; ".join(filter(None, (error.hint, has)))) from error
+            raise error.advising(has) from error
 
     def _platforms_of(self, reference: Reference) -> str:
         """For which platforms the store has an image of this name, as a hint; "" if it has none."""

@@ -72,7 +72,7 @@ class FailureHandler:
                     pool.run_on_terminal(spec, self._on_fail.host.relay, self._session.secrets.vault)
                     pool.stop()
             except BuildError as problem:
-                return error.hinting("; ".join(filter(None, (error.hint, f"no shell could be opened: {problem}"))))
+                return error.advising(f"no shell could be opened: {problem}")
             finally:
                 pool.stop()
         return error

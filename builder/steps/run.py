@@ -114,6 +114,22 @@ class RunMaker:
         pending and another build has recorded that step first: then this step ran on a tree that the image will not
         have. Also if the step must run again for another reason (copied_roots.py).
         """
+        try:
+            return await self._make(node, step, parent, sources, ref, on_listed)
+        except StepFailed as error:
+            if error.hint is None and (absence := self._session.secrets.absence(step.mounts)):
+                raise error.hinting(absence) from error
+            raise
+
+    async def _make(
+        self,
+        node: Node,
+        step: RunStep,
+        parent: Parent,
+        sources: Sequence[int | None],
+        ref: StepRef,
+        on_listed: OnListed | None,
+    ) -> str | None:
         if self._pool.rung.in_place:
             return await self._make_in_place(node, step, parent, sources, ref)
         with self._workspace.directory() as directory, ExitStack() as cache_mounts:

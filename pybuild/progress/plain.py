@@ -66,7 +66,9 @@ class _RunningStep:
 
 
 class PlainProgress:
-    """Writes lines to `out`. The output of steps is made harmless if `out` is a terminal, and else unchanged."""
+    """Writes lines to `out`. The output of steps is made harmless if `out` is a terminal; else it is unchanged, but of a progress
+    bar only the last state is written.
+    """
 
     def __init__(self, out: BinaryIO, clock: Callable[[], float], *, terminal: bool, colour: bool = False) -> None:
         self._out = out
@@ -160,6 +162,10 @@ class PlainProgress:
             from pybuild.progress.terminal_text import harmless
 
             lines = [harmless(line, colour=self._colour).encode() for line in lines]
+        elif any(b"\r" in line for line in lines):
+            from pybuild.progress.terminal_text import last_state
+
+            lines = [last_state(line) for line in lines]
         running = self._running.get(step.node)
         seconds = f" {self._clock() - running.since:.1f} s" if running is not None else ""
         prefix = f"{self._name(step)}{seconds} | ".encode("utf-8", "backslashreplace")

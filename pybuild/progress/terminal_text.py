@@ -26,13 +26,18 @@ _TAB = 8
 _MARKS = 2  # combining characters per base character; more of them can cover other lines
 
 
+def last_state(line: bytes) -> bytes:
+    """What is to be seen of a line in the end: programs write progress bars over themselves with \\r."""
+    *_, shown = [b"", *(part for part in line.split(b"\r") if part)]
+    return shown
+
+
 def harmless(line: bytes, columns: int | None = None, *, colour: bool = True) -> str:
     """A line of output as text for one row of at most `columns` cells; None means no limit.
 
     If \\r overwrites the line, as in progress bars, only the last part remains. Colours end with the line.
     """
-    *_, shown = [b"", *(part for part in line.split(b"\r") if part)]
-    return clip(shown.decode("utf-8", "replace"), columns, colour=colour)
+    return clip(last_state(line).decode("utf-8", "replace"), columns, colour=colour)
 
 
 def harmless_lines(piece: bytes) -> bytes:

@@ -341,7 +341,9 @@ def _raise_translated(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
             ) from None
         raise Unreachable(f"{origin.authority}: TLS failed: {_reason(error)}") from None
     if isinstance(error, exceptions.NameResolutionError):
-        raise Unreachable(f"{origin.host}: the name cannot be resolved", hint="is the name right?") from None
+        raise Unreachable(
+            f"{origin.host}: the name cannot be resolved", hint="is the name right, and has this machine a network?"
+        ) from None
     if isinstance(error, exceptions.NewConnectionError):
         raise ConnectionRefused(f"{origin.authority}: no connection: {_reason(error)}") from None
     if isinstance(error, exceptions.ConnectTimeoutError):

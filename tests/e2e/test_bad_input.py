@@ -58,6 +58,11 @@ RECIPES = {
         'Buildfile:2:1: error: "missing": not found\n    2 | COPY missing /\n      | ^\n'
         "hint: it does not exist in the source, or an ignore file excludes it\n",
     ),
+    "a source with a mistake in its name": (
+        BASE + "COPY Buildfiel /\n",
+        'Buildfile:2:1: error: "Buildfiel": not found\n    2 | COPY Buildfiel /\n      | ^\n'
+        'hint: did you mean "Buildfile"? it does not exist in the source, or an ignore file excludes it\n',
+    ),
     "an image that is not there": (
         "FROM localhost:1/nosuch\n",
         "Buildfile:1:6: error: localhost:1/nosuch: localhost:1: no connection: Connection refused\n"

@@ -135,6 +135,22 @@ def test_invalid_secrets_are_errors(
     assert message in pybuild.refused(*arguments, context, cwd=context)
 
 
+@pytest.mark.parametrize("required", ["", ",required"])
+def test_a_mistyped_id_is_named_when_the_step_fails(tmp_path: Path, pybuild: Pybuild, required: str) -> None:
+    recipe = f"FROM {BASE}\nRUN --mount=type=secret,id=tokn{required} cat /run/secrets/tokn\n"
+    context = write_context(tmp_path / "c", recipe, token="x")
+    message = pybuild.refused("--secret", "id=token,src=token", context, cwd=context)
+    advice = "--secret id=tokn,src=FILE or --secret id=tokn,env=NAME; or did you mean 'token', which was given?"
+    absence = "" if required else "the secret 'tokn' was not given: "
+    assert message.splitlines()[-1] == f"hint: {absence}{advice}"
+
+
+def test_a_step_that_fails_with_its_secret_has_no_hint(tmp_path: Path, pybuild: Pybuild) -> None:
+    recipe = f"FROM {BASE}\nRUN --mount=type=secret,id=token false\n"
+    context = write_context(tmp_path / "c", recipe, token="x")
+    assert "hint" not in pybuild.refused("--secret", "id=token,src=token", context, cwd=context)
+
+
 def test_a_build_with_secrets_leaves_no_core_dump(tmp_path: Path) -> None:
     """prctl(2), PR_GET_DUMPABLE: other processes cannot read the memory of the main process either."""
     code = """

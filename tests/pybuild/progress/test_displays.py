@@ -99,9 +99,15 @@ def test_github_says_that_a_layer_is_being_written() -> None:
 
 
 def test_output_to_a_pipe_is_unchanged() -> None:
-    data = b"\x1b[31mred\x1b[0m \xff\x00 10%\r20%\n"
+    data = b"\x1b[31mred\x1b[0m \xff\x00 10%\n"
     _, out = plain(StepStarted(A), wrote(A, data))
     assert out.getvalue() == b"[first 1/2] RUN a\n[first 1/2] 0.0 s | " + data
+
+
+def test_a_progress_bar_does_not_flood_a_log() -> None:
+    reading = b"".join(b"(Reading database ... %d%%\r" % percent for percent in range(0, 101, 5))
+    _, out = plain(StepStarted(A), wrote(A, reading), wrote(A, b"(Reading database ... 107 files)\r\n"))
+    assert lines(out)[1:] == ["[first 1/2] 0.0 s | (Reading database ... 107 files)"]
 
 
 def test_output_to_a_terminal_is_made_harmless() -> None:
