@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pybuild.builder.files.tree import FileTree
     from pybuild.store.formats.toc import Entry
 
+_OUTSIDE = (
+    "`..` does not lead out of the context: build with a directory above it, or give the other one a name with "
+    "--build-context NAME=DIRECTORY and COPY --from=NAME"
+)
 _COMPARED = 1000  # names in a directory that are compared with a mistyped one
 
 
@@ -111,6 +115,16 @@ def clean_parts(source: str) -> list[bytes]:
     return clean
 
 
+def _leads_out(source: str) -> bool:
+    """Whether a `..` in a path has no name before it to remove."""
+    depth = 0
+    for part in source.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            return True
+    return False
+
+
 def matches(source: str, tree: FileTree) -> Iterator[bytes]:
     """The paths that a source matches, in order. A pattern can match nothing.
 
@@ -121,7 +135,10 @@ def matches(source: str, tree: FileTree) -> Iterator[bytes]:
     patterns = [part.decode("utf-8", "surrogateescape") for part in clean]
     plain = next((position for position, text in enumerate(patterns) if has_wildcard(text)), None)
     if plain is None:
-        yield b"/".join(clean)
+        path = b"/".join(clean)
+        if _leads_out(source) and tree.lookup(follow(tree, path)) is None:
+            raise CopyError(f"{show(path)}: not found", hint=_OUTSIDE)
+        yield path
         return
     start = follow(tree, b"/".join(clean[:plain]))
     if tree.lookup(start) is None:

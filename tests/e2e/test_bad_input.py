@@ -63,6 +63,17 @@ RECIPES = {
         'Buildfile:2:1: error: "Buildfiel": not found\n    2 | COPY Buildfiel /\n      | ^\n'
         'hint: did you mean "Buildfile"? it does not exist in the source, or an ignore file excludes it\n',
     ),
+    "a source above the context": (
+        BASE + "COPY a/../../b /\n",
+        'Buildfile:2:1: error: "b": not found\n    2 | COPY a/../../b /\n      | ^\n'
+        "hint: `..` does not lead out of the context: build with a directory above it, or give the other one a name with "
+        "--build-context NAME=DIRECTORY and COPY --from=NAME\n",
+    ),
+    "a source that `..` leads back to": (
+        BASE + "COPY a/../b /\n",
+        'Buildfile:2:1: error: "b": not found\n    2 | COPY a/../b /\n      | ^\n'
+        "hint: it does not exist in the source, or an ignore file excludes it\n",
+    ),
     "an image that is not there": (
         "FROM localhost:1/nosuch\n",
         "Buildfile:1:6: error: localhost:1/nosuch: localhost:1: no connection: Connection refused\n"
