@@ -138,7 +138,8 @@ def check_outputs(
         except OSError:
             parent = os.path.dirname(os.path.abspath(path))
             if not is_directory and not os.path.isdir(parent):
-                raise BuildError(f"cannot write {path}: {parent} is not a directory") from None
+                what = "is not a directory" if os.path.lexists(parent) else "does not exist"
+                raise BuildError(f"cannot write {path}: {parent} {what}") from None
             continue
         if stat.S_ISDIR(found.st_mode) and not is_directory:
             raise BuildError(f"cannot write {path}: it is a directory", hint="with this type, dest= names a file")

@@ -314,10 +314,11 @@ def test_files_that_import_cannot_read(
 @pytest.mark.parametrize(
     ("destination", "message"),
     [
-        ("nosuch/app.tar", "error: cannot write nosuch/app.tar: {directory}/nosuch is not a directory\n"),
+        ("nosuch/app.tar", "error: cannot write nosuch/app.tar: {directory}/nosuch does not exist\n"),
+        ("c/Buildfile/app.tar", "error: cannot write c/Buildfile/app.tar: {directory}/c/Buildfile is not a directory\n"),
         ("taken", "error: cannot write taken: it is a directory\nhint: with this type, dest= names a file\n"),
     ],
-    ids=["in no directory", "over a directory"],
+    ids=["in no directory", "below a file", "over a directory"],
 )
 def test_an_output_that_cannot_be_written(tmp_path: Path, pybuild: Pybuild, destination: str, message: str) -> None:
     write_context(tmp_path / "c", BASE + "ENV a=b\n")
