@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.support.gits import Handler
     from tests.support.people import Person
 
-SECRET = "s3cret-0f-a-password"
+SECRET = "s3cret-0f-a-repository"  # no other test has it: this one looks at the command lines of all processes
 FILES: dict[str, str | bytes] = {
     "Buildfile": f"FROM {BASE}\nCOPY . /all/\n",
     ".dockerignore": "*\n",
