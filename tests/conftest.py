@@ -36,8 +36,12 @@ def pytest_configure() -> None:
         pytest.exit("pyproject.toml is newer than .venv: make .venv/ready", returncode=4)
 
 
-# Of the parameter sets of each test in these directories, `make test` runs one of so many; all run without PYBUILD_SHARE.
-SHARES = {"tests/e2e": 4, "tests/containers": 3, "tests/builder/steps": 2, "tests/builder/solve": 2, "tests/builder/workers": 2}
+# Of the parameter sets of each test in these directories and files, `make test` runs one of so many; all run without
+# PYBUILD_SHARE. CI runs all of conformance and users besides (.ci/run).
+SHARES = {
+    "tests/e2e": 5, "tests/containers": 3, "tests/builder/steps": 2, "tests/builder/solve": 2, "tests/builder/workers": 2,
+    "tests/users": 2, "tests/conformance": 2, "tests/documents/test_how_to": 2, "tests/test_readme": 2,
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sets[item.nodeid.partition("[")[0]].append(item.nodeid)
     kept = set()
     for test, names in sets.items():
-        share = next((share for place, share in SHARES.items() if test.startswith(f"{place}/")), 1)
+        share = next((share for place, share in SHARES.items() if test.startswith((f"{place}/", f"{place}.py"))), 1)
         # Neighbours in the order of a checksum have nothing in common: all values of all parameters occur.
         names.sort(key=lambda name: zlib.crc32(name.encode()))
         kept.update(names[: -(-len(names) // share)])

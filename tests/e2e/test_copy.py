@@ -362,7 +362,7 @@ def test_certificates_of_each_side(one: DockerRegistry, pybuild: Pybuild, image:
     [
         (["app", "store:x"], 2, "write docker://app for a registry, store:app for the store"),
         (["store:none", "oci:x"], 1, "no image none:latest in the store"),
-        (["store:app", "oci-archive:no/such/file"], 1, "is not a directory"),
+        (["store:app", "oci-archive:no/such/file"], 1, "no/such does not exist"),
         (["store:app", "oci-archive:layout"], 1, "is a directory"),
         (["store:app", "oci:file.tar"], 1, "is not a directory"),
         (["store:app", "oci:other"], 1, "contains something other than an OCI layout"),

@@ -30,11 +30,11 @@ class Kind:
 
 
 KINDS = (
-    Kind("killed", killed.run, 200, 2, 4.0),
+    Kind("killed", killed.run, 200, 1, 4.0),
     Kind("interrupted", interrupted.run, 100, 2, 1.5),
-    Kind("injected", injected.run, 200, 2, 6.0),
+    Kind("injected", injected.run, 200, 1, 6.0),
     Kind("crowd", crowd.run, 50, 1, 8.0, crowd.run_small),
-    Kind("flipped", flipped.run, 500, 2, 9.0),
+    Kind("flipped", flipped.run, 500, 1, 9.0),
     Kind("clock", clock.run, 50, 1, 1.0),
     Kind("exhausted", exhausted.run, 30, 3, 1.0),
 )
