@@ -65,7 +65,7 @@ class Output:
     toc: str
     blob: str  # "" to write the table of contents only
     compression: str  # a value of Compression
-    clamp: int | None  # latest mtime, seconds
+    clamp: int | None  # store/formats/clamp.py
 
 
 def write_output(entries: Iterable[Entry], content: FileContent, output: Output, links: Links = ()) -> Written:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pybuild.builder.host.rung import Rung
     from pybuild.builder.plan.graph import Node, RunStep
     from pybuild.builder.sandbox.uplink import Uplink
+    from pybuild.builder.secrets import BuildSecrets
     from pybuild.builder.session import Session
     from pybuild.builder.steps.image_users import ImageUsers
     from pybuild.builder.steps.layer_stack import LayerStacks
@@ -114,35 +115,20 @@ class RunMaker:
         pending and another build has recorded that step first: then this step ran on a tree that the image will not
         have. Also if the step must run again for another reason (copied_roots.py).
         """
-        try:
-            return await self._make(node, step, parent, sources, ref, on_listed)
-        except StepFailed as error:
-            if error.hint is None and (absence := self._session.secrets.absence(step.mounts)):
-                raise error.hinting(absence) from error
-            raise
-
-    async def _make(
-        self,
-        node: Node,
-        step: RunStep,
-        parent: Parent,
-        sources: Sequence[int | None],
-        ref: StepRef,
-        on_listed: OnListed | None,
-    ) -> str | None:
-        if self._pool.rung.in_place:
-            return await self._make_in_place(node, step, parent, sources, ref)
-        with self._workspace.directory() as directory, ExitStack() as cache_mounts:
-            async with _parent_written_on_failure(parent):
-                prepared = await self._prepare(step, parent, sources, directory, cache_mounts)
-                if on_listed is not None:  # a RUN comes next
-                    prepared = replace(prepared, spec=replace(prepared.spec, gate_ahead=True))
-                await self._execute(prepared, parent, ref)
-                if isinstance(parent, PendingLayer):
-                    changeset, *_ = self._store.snapshots.changesets(await parent.written())
-                    if changeset != parent.changeset:
-                        return None
-                return await prepared.roots.commit(node, prepared.root, ref, on_listed)
+        with _absence_explained(self._session.secrets, step):
+            if self._pool.rung.in_place:
+                return await self._make_in_place(node, step, parent, sources, ref)
+            with self._workspace.directory() as directory, ExitStack() as cache_mounts:
+                async with _parent_written_on_failure(parent):
+                    prepared = await self._prepare(step, parent, sources, directory, cache_mounts)
+                    if on_listed is not None:  # a RUN comes next
+                        prepared = replace(prepared, spec=replace(prepared.spec, gate_ahead=True))
+                    await self._execute(prepared, parent, ref)
+                    if isinstance(parent, PendingLayer):
+                        changeset, *_ = self._store.snapshots.changesets(await parent.written())
+                        if changeset != parent.changeset:
+                            return None
+                    return await prepared.roots.commit(node, prepared.root, ref, on_listed)
 
     async def _make_in_place(
         self, node: Node, step: RunStep, parent: Parent, sources: Sequence[int | None], ref: StepRef
@@ -330,6 +316,17 @@ async def _parent_written_on_failure(parent: Parent) -> AsyncIterator[None]:
     except Exception:
         if isinstance(parent, PendingLayer):
             await parent.written()
+        raise
+
+
+@contextmanager
+def _absence_explained(secrets: BuildSecrets, step: RunStep) -> Iterator[None]:
+    """If the command fails without a hint, name the secrets and agents that it mounts and that were not given."""
+    try:
+        yield
+    except StepFailed as error:
+        if error.hint is None and (absence := secrets.absence(step.mounts)):
+            raise error.hinting(absence) from error
         raise
 
 

@@ -71,7 +71,7 @@ class WrittenLayer(NamedTuple):
 def write_layer(
     entries: Iterable[Entry], content: FileContent, out: BinaryIO, compression: Compression, *, clamp: int | None = None
 ) -> WrittenLayer:
-    """Write `entries` (sorted, parents first) as a tar to `out`; `clamp` is the latest time allowed, in seconds.
+    """Write `entries` (sorted, parents first) as a tar to `out`; `clamp`: store/formats/clamp.py.
 
     Raises InvalidImage if the length of a file differs from its entry's size, UnsafePath for a name that would be read
     as a whiteout, OSError if reading or writing fails.

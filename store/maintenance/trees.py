@@ -42,7 +42,7 @@ class BlobToWrite:
     toc: str
     path: str
     compression: str  # a value of Compression
-    clamp: int | None  # latest mtime, seconds
+    clamp: int | None  # store/formats/clamp.py
 
 
 class Trees(Protocol):
