@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.cli import CHECKOUT, FIXTURES, Pybuild, copy_store, prepare_store
 from tests.support.people import Person, forget, make_person
+from tests.support.registry import DockerRegistry, docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,6 +85,14 @@ def pybuild(tmp_path: Path, store_with_base: Path) -> Pybuild:
     root = tmp_path / "store"
     copy_store(store_with_base, root)
     return Pybuild(root)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Iterator[DockerRegistry]:
+    """A real registry on loopback, open to all, with the base image."""
+    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
+        found.push(base_archive, "team/base:1")
+        yield found
 
 
 @pytest.fixture(scope="session")

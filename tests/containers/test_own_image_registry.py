@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,10 @@ import pytest
 
 from tests.support.containers import make_own_image
 from tests.support.people import forget
-from tests.support.registry import DockerRegistry, docker_registry
+from tests.support.registry import DockerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.cli import Done
     from tests.support.people import Person
@@ -23,13 +21,6 @@ LINES = (
     "COPY --chown=33:44 file /d/\n"
     "RUN --mount=type=cache,target=/c,id=c cat /c/kept 2>/dev/null; echo mounted > /c/kept; echo ran; ls -ln /d | tail -1 > /listed\n"
 )
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Iterator[DockerRegistry]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
-        found.push(base_archive, "team/base:1")
-        yield found
 
 
 @pytest.fixture
@@ -52,22 +43,16 @@ def build(job: Person, registry: DockerRegistry, lines: str, *options: str) -> D
     return pybuild.run("--no-tls-verify", "build", "--progress=plain", *options, context)
 
 
-def digest(registry: DockerRegistry, name: str) -> str:
-    image = f"docker://{registry.host}/{name}"
-    command = ["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", image]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def test_a_job_pushes_and_the_next_one_finds_its_steps(registry: DockerRegistry, job: Callable[[], Person]) -> None:
     name, cache = f"{registry.host}/team/app", f"type=registry,ref={registry.host}/team/app:cache"
     first = build(job(), registry, LINES, "-t", f"{name}:1", "--push", "--cache-to", f"{cache},mode=max,mounts=c", "--cache-from", cache)
     assert first.status == 0, first.err
     assert "| ran" in first.err
-    assert first.out.strip() == digest(registry, "team/app:1")
+    assert first.out.strip() == registry.digest("team/app:1")
     second = build(job(), registry, LINES, "-t", f"{name}:2", "--push", "--cache-from", cache, "--require-cached")
     assert second.status == 0, second.err
     assert second.out == first.out
-    assert digest(registry, "team/app:2") == first.out.strip()
+    assert registry.digest("team/app:2") == first.out.strip()
     changed = LINES.replace("echo ran", "echo ran again")
     third = build(job(), registry, changed, "--cache-from", cache)
     assert third.status == 0, third.err

@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Iterator[DockerRegistry]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
-        found.push(base_archive, "team/base:1")
-        yield found
-
-
 @pytest.fixture
 def own_registry(tmp_path: Path, base_archive: Path) -> Iterator[tuple[DockerRegistry, Path]]:
     """A registry that a test can damage, and the directory of its files."""

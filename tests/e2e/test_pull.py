@@ -20,17 +20,9 @@ from tests.support.registry import DockerRegistry, docker_registry
 from tests.support.tars import entry, tar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.people import Person
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Iterator[DockerRegistry]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
-        found.push(base_archive, "team/base:1")
-        yield found
 
 
 @pytest.fixture

@@ -32,6 +32,12 @@ class DockerRegistry:
         subprocess.run([*command, f"oci-archive:{archive}", f"docker://{target}"], check=True, capture_output=True)
         return target
 
+    def digest(self, name: str) -> str:
+        """The digest of an image in it, as skopeo says."""
+        credentials = [f"--creds={':'.join(self.login)}"] if self.login else []
+        command = ["skopeo", "inspect", "--tls-verify=false", *credentials, "--format={{.Digest}}", f"docker://{self.host}/{name}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
 
 @contextlib.contextmanager
 def docker_registry(
