@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from fixtures.measured.sitecustomize import recording
 from tests.support.as_user import closed_above
 from tests.support.container_config import Surroundings, runc_config
 
@@ -118,10 +119,7 @@ def fill_home(home: Path) -> None:
 
 def write_measured_python(path: Path, python: str, checkout: Path) -> None:
     """Isolated interpreters, which know no variables, note their lines too: fixtures/measured/sitecustomize.py."""
-    start = (
-        f"import sys; sys.path.insert(0, '/pybuild{checkout}/fixtures/measured'); from sitecustomize import record; "
-        f"del sys.path[0]; record('/pybuild{os.environ['PYBUILD_LINES']}'); "
-    )
+    start = recording(f"/pybuild{checkout}/fixtures/measured", f"/pybuild{os.environ['PYBUILD_LINES']}")
     path.write_text(
         "#!/pybuild/bin/sh\n"
         f'start="{start}"\n'
